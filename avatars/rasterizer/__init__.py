@@ -1,0 +1,1 @@
+"""Gaussians + camera -> Render: one signature, three implementations (reference, CPU, CUDA)."""

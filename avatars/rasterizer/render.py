@@ -1,0 +1,19 @@
+"""What a rasterizer returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Render:
+    """What a camera sees of the Gaussians; `rgb` is premultiplied by `alpha` (and laid over `background` if one was given)."""
+
+    rgb: Float[Tensor, "frames channels height width"]
+    alpha: Float[Tensor, "frames 1 height width"]
+    """Coverage in [0, 1]."""
+    depth_m: Float[Tensor, "frames 1 height width"]
+    """Expected camera z of what covers the pixel (alpha-weighted mean); +inf where nothing was hit."""

@@ -1,0 +1,1 @@
+"""Captures with known truth: procedural people, clothes, motions and rooms, ray-cast to video."""

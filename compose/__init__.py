@@ -1,0 +1,1 @@
+"""Rendered foreground + a place -> finished frames."""

@@ -1,0 +1,1 @@
+"""Avatars x motions x places -> a labelled data set of clips."""

@@ -1,0 +1,17 @@
+"""Fixtures shared by all tests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder with real videos, motions and photographs; tests that need it are skipped where it is absent."""
+    root = Path(os.environ.get("SPLAT_AVATARS_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    if not root.is_dir():
+        pytest.skip(f"no real material at {root} (set SPLAT_AVATARS_DATA)")
+    return root
