@@ -21,9 +21,7 @@ class Camera:
     """Image height and width in pixels."""
 
     @staticmethod
-    def level(
-        *, focal_px: float, size_hw: tuple[int, int], height_m: float = 0.0, distance_m: float = 0.0
-    ) -> Camera:
+    def level(*, focal_px: float, size_hw: tuple[int, int], height_m: float = 0.0, distance_m: float = 0.0) -> Camera:
         """A camera at `height_m` above the ground, `distance_m` along +Z, looking level along -Z."""
         height, width = size_hw
         K = torch.tensor([[focal_px, 0.0, width / 2], [0.0, focal_px, height / 2], [0.0, 0.0, 1.0]])
@@ -34,7 +32,7 @@ class Camera:
 
     @staticmethod
     def looking_at(
-        eye: Float[Tensor, "3"], target: Float[Tensor, "3"], *, focal_px: float, size_hw: tuple[int, int]
+        eye: Float[Tensor, 3], target: Float[Tensor, 3], *, focal_px: float, size_hw: tuple[int, int]
     ) -> Camera:
         """A camera at `eye` (world, meters) whose optical axis meets `target`; world +Y is up in the image."""
         eye = torch.as_tensor(eye, dtype=torch.float32)

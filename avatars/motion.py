@@ -125,7 +125,9 @@ class Motion:
         except (OSError, ValueError) as error:
             raise InputError(f"{path} is not a motion npz ({error}).") from None
         if "poses" not in data or "trans" not in data:
-            raise InputError(f"{path} has no `poses` and `trans`; it holds {sorted(data)}. Expected an AMASS-style npz.")
+            raise InputError(
+                f"{path} has no `poses` and `trans`; it holds {sorted(data)}. Expected an AMASS-style npz."
+            )
         poses = data["poses"]
         if poses.ndim != 2 or poses.shape[1] != 3 * N_JOINTS:
             raise InputError(f"{path}: `poses` has shape {poses.shape}, expected (frames, 165), the SMPL-X layout.")

@@ -112,9 +112,9 @@ def _decoded(info: VideoInfo, wanted: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def _decord_reader(info: VideoInfo) -> Any | None:
-    """A decord reader, or None where decord is absent, lacks the codec, or counts other frames than the container."""
-    if info.codec in {"libdav1d", "av1"}:  # decord 0.6.0 ships no AV1 decoder
-        return None
+    """A decord reader, or None where decord is absent, lacks the codec, may turn frames, or counts other frames."""
+    if info.codec in {"libdav1d", "av1"} or info.rotation_deg:
+        return None  # decord 0.6.0 ships no AV1 decoder, and turns some rotated clips by itself and others not
     try:
         import decord
     except ImportError:

@@ -1,0 +1,32 @@
+"""The `avatars` command: doctor, body, track, fit, render."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import tyro
+
+from avatars import console
+from avatars.body_command import BodyCommand
+from avatars.doctor import Doctor
+from avatars.fit_command import FitCommand
+from avatars.render_command import RenderCommand
+from avatars.track_command import TrackCommand
+
+Commands = (
+    Annotated[Doctor, tyro.conf.subcommand("doctor")]
+    | Annotated[BodyCommand, tyro.conf.subcommand("body")]
+    | Annotated[TrackCommand, tyro.conf.subcommand("track")]
+    | Annotated[FitCommand, tyro.conf.subcommand("fit")]
+    | Annotated[RenderCommand, tyro.conf.subcommand("render")]
+)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    sys.exit(console.main(Commands, prog="avatars", description="Phone video -> track -> animatable Gaussian avatar."))
+
+
+if __name__ == "__main__":
+    main()

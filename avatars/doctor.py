@@ -1,0 +1,187 @@
+"""Lists what is installed, which backends would work, and what to do about those that would not."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+State = Literal["ok", "optional", "broken"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the doctor's report."""
+
+    what: str
+    state: State
+    """`ok`: works; `optional`: absent, and nothing needs it; `broken`: the default path would fail."""
+    found: str
+    advice: str = ""
+
+
+@dataclass(frozen=True)
+class Doctor:
+    """Check this machine: what is installed, which backends would work, and what to do about the others."""
+
+    def run(self) -> int:
+        """Print the table; exit code 1 when the default path would fail."""
+        findings = examine()
+        _print(findings)
+        broken = [f.what for f in findings if f.state == "broken"]
+        print(f"\n{'Broken: ' + ', '.join(broken) if broken else 'Everything that the default path needs works.'}")
+        return 1 if broken else 0
+
+
+def examine() -> list[Finding]:
+    """All findings, in the order of the pipeline; each check is caught on its own, so that one failure hides no other."""
+    checks: list[tuple[str, Callable[[], Finding]]] = [
+        ("python", _python),
+        ("numpy", _numpy),
+        ("protobuf", _protobuf),
+        ("torch", _torch),
+        ("CPU rasterizer", _cpu_rasterizer),
+        ("CUDA rasterizer", _cuda_rasterizer),
+        ("video", _video),
+        ("body model", _body),
+        ("keypoints and masks: MediaPipe", _mediapipe),
+        ("keypoints: MMPose", lambda: _absent("keypoints: MMPose", "mmpose")),
+        ("masks: Segment Anything", lambda: _absent("masks: Segment Anything", "segment_anything")),
+        ("depth: Depth-Anything-V2", lambda: _absent("depth: Depth-Anything-V2", "transformers")),
+        ("disk", _disk),
+    ]
+    findings = []
+    for what, check in checks:
+        try:
+            findings.append(check())
+        except Exception as error:  # the doctor reports what fails, whatever it is
+            findings.append(
+                Finding(what, "broken", f"{type(error).__name__}: {error}", "See the README, section Install.")
+            )
+    return findings
+
+
+def _version(distribution: str) -> str:
+    return importlib.metadata.version(distribution)
+
+
+def _major(distribution: str) -> int:
+    return int(_version(distribution).split(".")[0])
+
+
+def _python() -> Finding:
+    good = (3, 10) <= tuple(map(int, platform.python_version_tuple()[:2])) <= (3, 12)
+    advice = (
+        "" if good else "MediaPipe 0.10.21 has wheels for Python 3.9 to 3.12: make a virtual environment with 3.11."
+    )
+    return Finding("python", "ok" if good else "broken", f"{platform.python_version()}, {os.cpu_count()} cores", advice)
+
+
+def _numpy() -> Finding:
+    good = _major("numpy") < 2
+    return Finding("numpy", "ok" if good else "broken", _version("numpy"), "" if good else "pip install 'numpy<2'")
+
+
+def _protobuf() -> Finding:
+    good = _major("protobuf") < 5
+    advice = "" if good else "MediaPipe fails with protobuf 5 and later: pip install 'protobuf>=4.25,<5'"
+    return Finding("protobuf", "ok" if good else "broken", _version("protobuf"), advice)
+
+
+def _torch() -> Finding:
+    import torch
+
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no CUDA device; the CPU does everything"
+    return Finding("torch", "ok", f"{torch.__version__}, {device}")
+
+
+def _cpu_rasterizer() -> Finding:
+    import torch
+
+    from avatars.camera import Camera
+    from avatars.gaussians import Gaussians
+    from avatars.rasterizer import rasterize
+
+    one = Gaussians(
+        torch.tensor([[0.0, 0.0, 0.0]]),
+        torch.tensor([[1.0, 0.0, 0.0, 0.0]]),
+        torch.full((1, 3), 0.1),
+        torch.ones(1),
+        torch.ones(1, 3),
+    )
+    camera = Camera.level(focal_px=16.0, size_hw=(8, 8), distance_m=1.0)
+    center = float(rasterize(one, camera, implementation="cpu").alpha[0, 0, 4, 4])
+    good = center > 0.5
+    return Finding("CPU rasterizer", "ok" if good else "broken", f"drew one Gaussian, alpha {center:.2f}")
+
+
+def _cuda_rasterizer() -> Finding:
+    import torch
+
+    if not torch.cuda.is_available():
+        return Finding("CUDA rasterizer", "optional", "no CUDA device", "Used by itself where there is one.")
+    if importlib.util.find_spec("gsplat") is None:
+        return Finding("CUDA rasterizer", "optional", "gsplat is not installed", "pip install 'splat-avatars[cuda]'")
+    return Finding("CUDA rasterizer", "ok", f"gsplat {_version('gsplat')}")
+
+
+def _video() -> Finding:
+    import av
+
+    decord = _version("decord") if importlib.util.find_spec("decord") else "absent, PyAV reads everything"
+    good = "libx264" in av.codecs_available
+    advice = "" if good else "This PyAV cannot write H.264: pip install --force-reinstall av"
+    return Finding("video", "ok" if good else "broken", f"PyAV {av.__version__}, decord {decord}", advice)
+
+
+def _body() -> Finding:
+    licensed = os.environ.get("SMPLX_BODY")
+    if licensed:
+        there = Path(licensed).is_file()
+        advice = "" if there else "SMPLX_BODY names no file: correct or unset it."
+        return Finding("body model", "ok" if there else "broken", f"SMPLX_BODY={licensed}", advice)
+    from avatars.default_body import cached_body_path
+
+    path = cached_body_path()
+    if path.is_file():
+        return Finding("body model", "ok", f"default body, {path}")
+    return Finding("body model", "ok", "default body, not built yet", "Built at first use, or now: avatars body build")
+
+
+def _mediapipe() -> Finding:
+    what = "keypoints and masks: MediaPipe"
+    if importlib.util.find_spec("mediapipe") is None:
+        return Finding(what, "broken", "not installed", "pip install mediapipe==0.10.21")
+    version = _version("mediapipe")
+    good = version == "0.10.21"
+    return Finding(what, "ok" if good else "broken", version, "" if good else "pip install mediapipe==0.10.21")
+
+
+def _absent(what: str, module: str) -> Finding:
+    installed = importlib.util.find_spec(module) is not None
+    found = "package installed" if installed else "not installed"
+    return Finding(what, "optional", found, "Not used by this version: MediaPipe and the ground plane stand in.")
+
+
+def _disk() -> Finding:
+    free_gib = shutil.disk_usage(Path.cwd()).free / 2**30
+    advice = "" if free_gib > 1 else "A capture and its avatar take about 0.3 GiB."
+    return Finding("disk", "ok" if free_gib > 1 else "broken", f"{free_gib:.0f} GiB free here", advice)
+
+
+def _print(findings: list[Finding]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    color = {"ok": "green", "optional": "yellow", "broken": "red"}
+    table = Table("", "", "found", "what to do", box=None, pad_edge=False)
+    for finding in findings:
+        state = f"[{color[finding.state]}]{finding.state}[/]"
+        table.add_row(state, finding.what, finding.found, finding.advice)
+    Console(width=None if os.isatty(1) else 160).print(table)
