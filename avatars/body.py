@@ -9,21 +9,13 @@ expression, poses and transl, and equal to the `smplx` package's linear blend sk
 
 from __future__ import annotations
 
-import functools
-import os
-import zipfile
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-
-from avatars.errors import BodyFileMissing, InputError
-from avatars.files import sha256_of
-from avatars.rotations import matrix_from_axis_angle
 
 if TYPE_CHECKING:
     from avatars.motion import Motion

@@ -40,7 +40,7 @@ class Doctor:
 
 
 def examine() -> list[Finding]:
-    """All findings, in the order of the pipeline; each check is caught on its own, so that one failure hides no other."""
+    """All findings, in the order of the pipeline; a check that fails hides no other."""
     checks: list[tuple[str, Callable[[], Finding]]] = [
         ("python", _python),
         ("numpy", _numpy),
