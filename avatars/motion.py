@@ -23,7 +23,8 @@ class Motion:
     """SMPL-X parameters of one person over time, in a world with +Y up (meters) whose ground is y = 0."""
 
     poses: Float[Tensor, "frames 55 3"]
-    """Axis-angle (radians) in SMPL-X joint order: root, 21 body, jaw, left eye, right eye, 15 left hand, 15 right hand."""
+    """Axis-angle (radians) in SMPL-X joint order: root, 21 body, jaw, left and right eye, 15 left and 15 right hand.
+    Full rotations: the hand mean is included (`smplx` with `use_pca=False, flat_hand_mean=True`)."""
     transl: Float[Tensor, "frames 3"]
     """smplx's `transl`, meters."""
     betas: Float[Tensor, " shape"]

@@ -85,7 +85,7 @@ def probe(path: str | Path) -> VideoInfo:
 
 
 def read_frames(info: VideoInfo, indices: np.ndarray | None = None) -> Iterator[np.ndarray]:
-    """Yield frames (height, width, 3) uint8 RGB, upright, in order of time; all of them or the chosen increasing indices.
+    """Yield frames (height, width, 3) uint8 RGB, upright, in order of time: all, or the chosen increasing indices.
 
     Raises InputError when a frame that the container promises cannot be decoded.
     """

@@ -10,7 +10,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Render:
-    """What a camera sees of the Gaussians; `rgb` is premultiplied by `alpha` (and laid over `background` if one was given)."""
+    """What a camera sees; `rgb` is premultiplied by `alpha`, and laid over the background if one was given."""
 
     rgb: Float[Tensor, "frames channels height width"]
     alpha: Float[Tensor, "frames 1 height width"]
