@@ -1,0 +1,87 @@
+"""How good an avatar is: PSNR and SSIM of its renders against frames, and the named scores of a fit."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from avatars.losses import ssim_from_moments
+
+
+def psnr(
+    image: Float[Tensor, "channels height width"],
+    target: Float[Tensor, "channels height width"],
+    weight: Float[Tensor, "height width"] | None = None,
+) -> float:
+    """Peak signal-to-noise ratio, dB, for a range of [0, 1]; with `weight`, over the pixels that it counts.
+
+    +inf for equal images.
+    """
+    squared = (image.double() - target.double()).square().mean(0)
+    if weight is None:
+        error = float(squared.mean())
+    else:
+        error = float((squared * weight).sum() / weight.double().sum().clamp_min(1e-9))
+    return math.inf if error == 0 else -10.0 * math.log10(error)
+
+
+def gaussian_window(size: int = 11, sigma: float = 1.5) -> Float[Tensor, " size"]:
+    """Normalized 1D Gaussian window."""
+    x = torch.arange(size, dtype=torch.float64) - (size - 1) / 2
+    window = torch.exp(-(x**2) / (2 * sigma**2))
+    return window / window.sum()
+
+
+def ssim(image: Float[Tensor, "channels height width"], target: Float[Tensor, "channels height width"]) -> float:
+    """Mean SSIM with the 11x11 Gaussian window (sigma 1.5) of Wang et al. 2004, windows wholly inside the image,
+    averaged over channels; range [0, 1] images, population variances.
+
+    Raises ValueError when the image is smaller than the window.
+    """
+    channels, height, width = image.shape
+    window = gaussian_window()
+    if min(height, width) < len(window):
+        raise ValueError(f"SSIM needs at least {len(window)} x {len(window)} pixels, found {height} x {width}.")
+    x, y = image.double(), target.double()
+    maps = torch.cat([x, y, x * x, y * y, x * y])[:, None]
+    blurred = F.conv2d(F.conv2d(maps, window.view(1, 1, -1, 1)), window.view(1, 1, 1, -1))[:, 0]
+    return float(ssim_from_moments(*blurred.chunk(5)).mean())
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Means over the held-out frames; what stands behind each number is in its name and `background`."""
+
+    psnr_box_fitpose_db: float
+    """In the person's box over the background, pose fitted on the held-out frame (Gaussians frozen)."""
+    psnr_box_db: float
+    """The same with the pose as tracked and corrected from the neighboring training frames only."""
+    ssim_box_fitpose: float
+    ssim_box: float
+    psnr_masked_fitpose_db: float
+    """Over the person's pixels only."""
+    psnr_masked_db: float
+    background: str
+    """"true" (a person-free image was given), "estimated" (median of the video where nobody stands) or "none"."""
+    n_frames: int
+
+    def as_dict(self) -> dict[str, float | str | int]:
+        """The scores by name, rounded to 3 decimals."""
+        return {key: round(value, 3) if isinstance(value, float) else value for key, value in asdict(self).items()}
+
+    def table(self) -> str:
+        """Lines for a terminal."""
+        return "\n".join(
+            [
+                f"held-out frames: {self.n_frames}; background of the box: {self.background}",
+                f"{'':<14}{'pose fitted':>14}{'pose tracked':>14}",
+                f"{'PSNR box':<14}{self.psnr_box_fitpose_db:>11.2f} dB{self.psnr_box_db:>11.2f} dB",
+                f"{'PSNR masked':<14}{self.psnr_masked_fitpose_db:>11.2f} dB{self.psnr_masked_db:>11.2f} dB",
+                f"{'SSIM box':<14}{self.ssim_box_fitpose:>14.4f}{self.ssim_box:>14.4f}",
+            ]
+        )
