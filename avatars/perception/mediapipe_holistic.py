@@ -77,7 +77,7 @@ class MediaPipeHolistic:
                 model_complexity=1, enable_segmentation=True, smooth_segmentation=False, smooth_landmarks=False
             )
         others = _OtherPeople(solutions) if count_people_every else None
-        loud = 5  # native warnings come with the first frames that show a person
+        loud = 30  # native warnings come with the first frames that show a person
         with holistic:
             for index, frame in enumerate(frames):
                 small = _reduced(frame)

@@ -1,0 +1,61 @@
+"""`avatars track VIDEO -o DIR`: a video -> a Track folder, and the overlay that shows it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+
+@dataclass(frozen=True)
+class TrackConfig:
+    """How a video is tracked."""
+
+    focal_px: float | None = None
+    """Focal length in pixels of the upright video; estimated when not given."""
+    height_m: float | None = None
+    """The person's height in meters, which sets the scale; from the body prior when not given."""
+    person: Literal["only", "largest"] = "only"
+    """What to do when two people are in view: stop, or follow the one whom the detector follows and warn."""
+    detector: str = "mediapipe"
+    """Keypoint detector."""
+    body: Path | None = None
+    """SMPL-X npz; default: the environment variable SMPLX_BODY, else the free default body."""
+    masks: bool = True
+    """Segment the person, too (a motion alone needs no masks)."""
+    iterations: int = 160
+    """Optimization steps of the longest stage."""
+
+
+@dataclass(frozen=True)
+class TrackCommand:
+    """Follow the person in a video: SMPL-X pose of every frame, camera, keypoints and masks."""
+
+    video: Annotated[Path, tyro.conf.Positional]
+    """Video of one person."""
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+    """Folder to make."""
+    overlay: Path | None = None
+    """Also write a video with skeleton, mesh outline and mask drawn over the frames."""
+    config: Annotated[TrackConfig, tyro.conf.arg(name="")] = field(default_factory=TrackConfig)
+
+    def run(self) -> None:
+        """Track, save, print what came out. Raises InputError for a video that cannot be tracked."""
+        from avatars.files import require_fresh_folder
+        from avatars.progress import StageClock
+        from avatars.tracking import track_video
+
+        require_fresh_folder(self.output, what="a track")
+        clock = StageClock()
+        track = track_video(self.video, config=self.config, clock=clock)
+        with clock.stage("save"):
+            track.save(self.output)
+        if self.overlay is not None:
+            from avatars.overlay import write_overlay
+
+            with clock.stage("overlay"):
+                write_overlay(self.overlay, track)
+        print(clock.table())
+        print(f"{int(track.motion.valid.sum())} of {len(track.motion)} frames tracked -> {self.output}")
