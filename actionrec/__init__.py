@@ -1,0 +1,1 @@
+"""Labelled clips -> a recognizer -> a report of what the synthetic ones gained."""

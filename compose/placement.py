@@ -1,0 +1,172 @@
+"""A motion's swept volume + a place's camera -> a spot and a heading where the whole motion is seen at a useful size."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from avatars.camera import Camera
+from avatars.errors import InputError
+from compose.background import fitted_camera
+
+_NEAREST_M = 0.4
+
+
+@dataclass(frozen=True, slots=True)
+class PlacementRules:
+    """What the user asks of a spot; what is None is sampled."""
+
+    person_height: tuple[float, float] = (0.5, 0.9)
+    """Standing height as a fraction of the frame's height, from and to."""
+    at: tuple[float, float] | None = None
+    """Spot on the ground: meters to the right of the camera and ahead of it."""
+    distance_m: float | None = None
+    """Distance ahead of the camera; the spot across is sampled."""
+    heading_deg: tuple[float, float] = (0.0, 0.0)
+    """Turn to the person's left, from and to; 0 keeps the heading towards the camera that the source clip has."""
+    crop: tuple[float, float] | None = None
+    """Window of the photograph, (across, down) in [0, 1], where its shape differs from the clip's."""
+    margin: float = 0.02
+    """Border of the frame to stay clear of, as a fraction of its height."""
+    tries: int = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a motion is put in a place."""
+
+    x_m: float
+    z_m: float
+    """Spot on the ground in the place's world (the camera stands over the origin and looks along -Z)."""
+    yaw_deg: float
+    """Turn about +Y (counterclockwise seen from above) from the motion's world to the place's."""
+    crop: tuple[float, float]
+    person_height: float
+    """Standing height at the spot as a fraction of the frame's height."""
+    rejected: dict[str, int]
+    """How many sampled spots were rejected, by reason."""
+    relaxed: bool = False
+    """True when no spot of the asked-for size was found and a smaller one was taken."""
+
+    @property
+    def T_world_motion(self) -> Float[Tensor, "4 4"]:
+        """Takes points of the motion's world to the place's world."""
+        c, s = math.cos(math.radians(self.yaw_deg)), math.sin(math.radians(self.yaw_deg))
+        return torch.tensor([[c, 0, s, self.x_m], [0, 1, 0, 0], [-s, 0, c, self.z_m], [0, 0, 0, 1]])
+
+
+class NoPlacement(InputError):
+    """No spot was found where the motion fits; the message counts the rejections by reason."""
+
+
+def place(
+    swept: Float[Tensor, "points 3"],
+    body_height_m: float,
+    camera: Camera,
+    size_hw: tuple[int, int],
+    rules: PlacementRules,
+    seed: int,
+) -> Placement:
+    """Find a spot. `swept` are points that the body touches over the whole motion (motion's world, starting at the
+    origin); `camera` is the whole photograph's.
+
+    Raises NoPlacement when no sampled spot keeps the motion in the frame.
+    """
+    rng = np.random.default_rng(seed)
+    rejected: Counter[str] = Counter()
+    low, high = rules.person_height
+    for attempt in range(rules.tries):
+        relaxed = attempt >= rules.tries // 2
+        size = rng.uniform(low, high) if not relaxed else rng.uniform(0.4 * low, low)
+        candidate = _candidate(swept, body_height_m, camera, size_hw, rules, size, rng)
+        if isinstance(candidate, str):
+            rejected[candidate] += 1
+            continue
+        x_m, z_m, yaw_deg, crop = candidate
+        fixed = rules.at is not None or rules.distance_m is not None
+        view = fitted_camera(camera, size_hw, crop)
+        height = _height_fraction(view, x_m, z_m, body_height_m)
+        return Placement(x_m, z_m, yaw_deg, crop, height, dict(rejected), relaxed and not fixed)
+    reasons = ", ".join(f"{reason} {count}x" for reason, count in rejected.most_common())
+    raise NoPlacement(
+        f"No spot keeps the whole motion in the frame ({rules.tries} tried: {reasons}). "
+        "Allow a smaller person_height, a wider size, or a place with more floor in view."
+    )
+
+
+def _candidate(
+    swept: Tensor,
+    body_height_m: float,
+    camera: Camera,
+    size_hw: tuple[int, int],
+    rules: PlacementRules,
+    size: float,
+    rng: np.random.Generator,
+) -> tuple[float, float, float, tuple[float, float]] | str:
+    """A spot (x, z, yaw, crop), or the reason why the sampled one was rejected."""
+    across, down = (float(v) for v in rng.uniform(size=2))
+    crop = rules.crop or (across, down)
+    turn_deg = float(rng.uniform(*rules.heading_deg))
+    view = fitted_camera(camera, size_hw, crop)
+    focal_px = float(view.K[1, 1])
+    if rules.at is not None:
+        x_m, ahead_m = rules.at
+    else:
+        ahead_m = rules.distance_m or focal_px * body_height_m / (size * size_hw[0])
+        x_m = _spot_across(swept, view, ahead_m, turn_deg, rules, float(rng.uniform()))
+        if x_m is None:
+            return "too wide"
+    yaw_deg = math.degrees(math.atan2(-x_m, ahead_m)) + turn_deg
+    reason = _why_outside(swept, view, Placement(x_m, -ahead_m, yaw_deg, crop, size, {}), rules.margin)
+    return reason or (x_m, -ahead_m, yaw_deg, crop)
+
+
+def _spot_across(
+    swept: Tensor, view: Camera, ahead_m: float, turn_deg: float, rules: PlacementRules, share: float
+) -> float | None:
+    """Sideways position (m) at which the swept volume lies within the frame; `share` in [0, 1] picks among them."""
+    middle = Placement(0.0, -ahead_m, turn_deg, (0.5, 0.5), 0.0, {})
+    points = view.to_camera(_moved(swept, middle))
+    if float(points[:, 2].min()) < _NEAREST_M:
+        return 0.0  # refused afterwards, with its reason
+    columns = points[:, 0] / points[:, 2] * view.K[0, 0] + view.K[0, 2]
+    margin = rules.margin * view.size_hw[0]
+    first, last = margin - float(columns.min()), view.size_hw[1] - margin - float(columns.max())
+    if first > last:
+        return None
+    depth_m = float(points[:, 2].median())
+    return (first + share * (last - first)) * depth_m / float(view.K[0, 0])
+
+
+def _why_outside(swept: Tensor, view: Camera, placement: Placement, margin: float) -> str | None:
+    """Why the swept volume is not wholly inside the frame, or None when it is."""
+    world = _moved(swept, placement)
+    if float(view.to_camera(world)[:, 2].min()) < _NEAREST_M:
+        return "too near"
+    pixels = view.project(world)
+    height, width = view.size_hw
+    border = margin * height
+    low, high = pixels.amin(0), pixels.amax(0)
+    if float(high[1]) > height - border:
+        return "feet below the frame"
+    if float(low[1]) < border:
+        return "head above the frame"
+    if float(low[0]) < border or float(high[0]) > width - border:
+        return "leaves the frame sideways"
+    return None
+
+
+def _moved(points: Tensor, placement: Placement) -> Tensor:
+    T = placement.T_world_motion
+    return points @ T[:3, :3].T + T[:3, 3]
+
+
+def _height_fraction(view: Camera, x_m: float, z_m: float, body_height_m: float) -> float:
+    ends = view.project(torch.tensor([[x_m, 0.0, z_m], [x_m, body_height_m, z_m]]))
+    return float(ends[0, 1] - ends[1, 1]) / view.size_hw[0]

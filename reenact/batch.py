@@ -1,0 +1,318 @@
+"""BATCH.yaml -> Batch: what to combine and how, checked to the last key before anything is made."""
+
+from __future__ import annotations
+
+import difflib
+import glob
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from avatars.errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class AvatarEntry:
+    """An avatar: the folder that `avatars fit` wrote."""
+
+    path: Path
+    name: str
+    """Subject in the manifest; default: the folder's name."""
+    licence: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MotionEntry:
+    """A motion: an npz of SMPL-X poses, or a BVH file."""
+
+    path: Path
+    label: str
+    """Action class in the manifest; default: the file's name without its number."""
+    licence: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BackgroundEntry:
+    """A photograph of a place, and what is known about how it was taken."""
+
+    path: Path
+    name: str
+    camera_height_m: float | None = None
+    horizon: float | None = None
+    focal_px: float | None = None
+    at: tuple[float, float] | None = None
+    """Where to stand: meters to the right of the camera and ahead of it; sampled when absent."""
+    distance_m: float | None = None
+    heading_deg: tuple[float, float] = (0.0, 0.0)
+    crop: tuple[float, float] | None = None
+    tags: tuple[str, ...] = ()
+    licence: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Every avatar does every motion, over `backgrounds_per_pair` of the backgrounds."""
+
+    avatars: tuple[AvatarEntry, ...]
+    motions: tuple[MotionEntry, ...]
+    backgrounds: tuple[BackgroundEntry, ...]
+    out: Path
+    backgrounds_per_pair: int = 1
+    size_hw: tuple[int, int] = (512, 512)
+    fps: float = 30.0
+    seed: int = 0
+    person_height: tuple[float, float] = (0.5, 0.9)
+    """Standing height as a fraction of the frame's height, from and to."""
+    shadow: bool = True
+    match_light: bool = True
+    crf: int = 18
+    """H.264 quality: 0 is lossless, 18 hardly visible, 28 small."""
+    body: Path | None = None
+    """Body file the avatars belong to; None: the default body."""
+
+
+def load_batch(path: str | Path) -> Batch:
+    """Read and check a BATCH.yaml; paths in it are relative to its folder.
+
+    Raises InputError naming the entry that is wrong, what was found and what was expected.
+    """
+    import yaml
+
+    path = Path(path)
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"No batch file at {path}.") from None
+    except (UnicodeDecodeError, IsADirectoryError):
+        raise InputError(f"{path} is not a text file. `reenact run` needs a BATCH.yaml: see README.") from None
+    except yaml.YAMLError as error:
+        raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(document, dict):
+        raise InputError(f"{path} holds no keys. `reenact run` needs a BATCH.yaml: see README.")
+    return parse_batch(document, path.parent, where=str(path))
+
+
+def parse_batch(document: dict[str, Any], folder: Path, *, where: str = "BATCH.yaml") -> Batch:
+    """Check the parsed document; relative paths are taken from `folder`. Raises InputError."""
+    keys = {f.name for f in fields(Batch)} - {"size_hw"} | {"size"}
+    _check_keys(document, keys, {"avatars", "motions", "backgrounds", "out"}, where)
+    backgrounds = _entries(document["backgrounds"], f"{where}: backgrounds", folder, _background)
+    avatars = _named_once(_entries(document["avatars"], f"{where}: avatars", folder, _avatar), f"{where}: avatars")
+    batch = Batch(
+        avatars=avatars,
+        motions=_entries(document["motions"], f"{where}: motions", folder, _motion),
+        backgrounds=backgrounds,
+        out=folder / _text(document["out"], f"{where}: out"),
+        **_settings(document, folder, where),
+    )
+    if not 1 <= batch.backgrounds_per_pair <= len(backgrounds):
+        raise InputError(
+            f"{where}: backgrounds_per_pair is {batch.backgrounds_per_pair}, with {len(backgrounds)} backgrounds given. "
+            f"Choose 1 to {len(backgrounds)}, or add backgrounds."
+        )
+    return batch
+
+
+def _settings(document: dict[str, Any], folder: Path, where: str) -> dict[str, Any]:
+    """The optional keys of the batch that are present, checked."""
+    readers: dict[str, tuple[str, Callable[[Any, str], Any]]] = {
+        "backgrounds_per_pair": ("backgrounds_per_pair", _whole(1, 10_000)),
+        "size": ("size_hw", _size),
+        "fps": ("fps", _number(1.0, 240.0)),
+        "seed": ("seed", _whole(0, 2**32 - 1)),
+        "person_height": ("person_height", _range(0.05, 1.0)),
+        "shadow": ("shadow", _flag),
+        "match_light": ("match_light", _flag),
+        "crf": ("crf", _whole(0, 51)),
+        "body": ("body", lambda value, at: _existing(folder, _text(value, at), at)),
+    }
+    return {
+        field: read(document[key], f"{where}: {key}")
+        for key, (field, read) in readers.items()
+        if document.get(key) is not None
+    }
+
+
+def _entries(value: Any, where: str, folder: Path, read: Callable[[dict[str, Any], Path, str], Any]) -> tuple[Any, ...]:
+    """Entries of a list whose items are a path (globs allowed) or a mapping with `path`."""
+    if not isinstance(value, list) or not value:
+        raise InputError(f"{where} is {_shown(value)}, expected a list with at least one entry.")
+    entries = []
+    for number, item in enumerate(value, 1):
+        at = f"{where}[{number}]"
+        item = {"path": item} if isinstance(item, str) else item
+        if not isinstance(item, dict):
+            raise InputError(f"{at} is {_shown(item)}, expected a path or a mapping with `path`.")
+        if "path" not in item:
+            raise InputError(f"{at} has no `path`; found {', '.join(map(str, item)) or 'nothing'}.")
+        entries.extend(read(item, found, at) for found in _files(folder, _text(item["path"], f"{at}: path"), at))
+    return tuple(entries)
+
+
+def _files(folder: Path, pattern: str, where: str) -> list[Path]:
+    """The files that a path or glob names, sorted."""
+    if not glob.has_magic(pattern) or (folder / pattern).expanduser().exists():
+        return [_existing(folder, pattern, where)]
+    found = sorted(glob.glob(str((folder / pattern).expanduser()), recursive=True))
+    if not found:
+        raise InputError(f"{where}: no file matches {pattern} in {folder}.")
+    return [Path(p) for p in found]
+
+
+def _existing(folder: Path, name: str, where: str) -> Path:
+    path = (folder / Path(name).expanduser())
+    if not path.exists():
+        near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*")], 1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise InputError(f"{where}: nothing at {path}.{hint}")
+    return path
+
+
+def _avatar(item: dict[str, Any], path: Path, where: str) -> AvatarEntry:
+    _check_keys(item, {"path", "name", "licence"}, {"path"}, where)
+    if not path.is_dir():
+        raise InputError(f"{where}: {path} is a file; an avatar is the folder that `avatars fit` wrote.")
+    return AvatarEntry(path, _optional_text(item, "name", where) or path.resolve().name, _optional_text(item, "licence", where))
+
+
+def _motion(item: dict[str, Any], path: Path, where: str) -> MotionEntry:
+    _check_keys(item, {"path", "label", "licence"}, {"path"}, where)
+    if path.suffix.lower() not in {".npz", ".bvh"}:
+        raise InputError(f"{where}: {path} is no motion. Give an npz (from `reenact features CLIP`) or a BVH file.")
+    label = _optional_text(item, "label", where) or label_from_name(path)
+    return MotionEntry(path, label, _optional_text(item, "licence", where))
+
+
+def label_from_name(path: Path) -> str:
+    """The action that a file name tells: "wave_07.npz" -> "wave"."""
+    return path.stem.rstrip("0123456789").rstrip("_- ") or path.stem
+
+
+def _background(item: dict[str, Any], path: Path, where: str) -> BackgroundEntry:
+    names = {f.name for f in fields(BackgroundEntry)}
+    _check_keys(item, names, {"path"}, where)
+    readers: dict[str, Callable[[Any, str], Any]] = {
+        "camera_height_m": _number(0.05, 50.0),
+        "horizon": _number(-1.0, 0.95),
+        "focal_px": _number(10.0, 1e6),
+        "at": _at,
+        "distance_m": _number(0.5, 100.0),
+        "heading_deg": _range(-360.0, 360.0),
+        "crop": _pair(0.0, 1.0),
+        "tags": _texts,
+    }
+    values = {k: read(item[k], f"{where}: {k}") for k, read in readers.items() if item.get(k) is not None}
+    if "at" in values and "distance_m" in values:
+        raise InputError(f"{where}: give `at` or `distance_m`, not both.")
+    name = _optional_text(item, "name", where) or path.stem
+    return BackgroundEntry(path, name, **values, licence=_optional_text(item, "licence", where))
+
+
+def _named_once(entries: tuple[Any, ...], where: str) -> tuple[Any, ...]:
+    names = [entry.name for entry in entries]
+    twins = sorted({name for name in names if names.count(name) > 1})
+    if twins:
+        raise InputError(f"{where}: the name {twins[0]!r} stands twice. Give one of them another `name:`.")
+    return entries
+
+
+def _check_keys(found: dict[str, Any], known: set[str], required: set[str], where: str) -> None:
+    for key in found:
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, 1)
+            hint = f" Did you mean {near[0]!r}?" if near else f" Known: {', '.join(sorted(known))}."
+            raise InputError(f"{where}: unknown key {key!r}.{hint}")
+    missing = sorted(key for key in required if found.get(key) is None)
+    if missing:
+        raise InputError(f"{where}: {', '.join(missing)} missing.")
+
+
+def _shown(value: Any) -> str:
+    return "empty" if value is None or value == [] else repr(value)
+
+
+def _text(value: Any, where: str) -> str:
+    if not isinstance(value, str) or not value:
+        raise InputError(f"{where} is {_shown(value)}, expected text.")
+    return value
+
+
+def _optional_text(item: dict[str, Any], key: str, where: str) -> str:
+    return "" if item.get(key) is None else _text(item[key], f"{where}: {key}")
+
+
+def _texts(value: Any, where: str) -> tuple[str, ...]:
+    if isinstance(value, str):
+        return (value,)
+    if not isinstance(value, list):
+        raise InputError(f"{where} is {_shown(value)}, expected a list of words.")
+    return tuple(_text(v, where) for v in value)
+
+
+def _flag(value: Any, where: str) -> bool:
+    if not isinstance(value, bool):
+        raise InputError(f"{where} is {_shown(value)}, expected true or false.")
+    return value
+
+
+def _number(low: float, high: float) -> Callable[[Any, str], float]:
+    def read(value: Any, where: str) -> float:
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+            raise InputError(f"{where} is {_shown(value)}, expected a number.")
+        if not low <= value <= high:
+            raise InputError(f"{where} is {value}, expected {low:g} to {high:g}.")
+        return float(value)
+
+    return read
+
+
+def _whole(low: int, high: int) -> Callable[[Any, str], int]:
+    def read(value: Any, where: str) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            raise InputError(f"{where} is {_shown(value)}, expected a whole number, {low} to {high}.")
+        return value
+
+    return read
+
+
+def _pair(low: float, high: float) -> Callable[[Any, str], tuple[float, float]]:
+    def read(value: Any, where: str) -> tuple[float, float]:
+        if not isinstance(value, list) or len(value) != 2:
+            raise InputError(f"{where} is {_shown(value)}, expected two numbers, [a, b].")
+        one, two = (_number(low, high)(v, where) for v in value)
+        return one, two
+
+    return read
+
+
+def _range(low: float, high: float) -> Callable[[Any, str], tuple[float, float]]:
+    def read(value: Any, where: str) -> tuple[float, float]:
+        if isinstance(value, list):
+            first, last = _pair(low, high)(value, where)
+        else:
+            first = last = _number(low, high)(value, where)
+        if first > last:
+            raise InputError(f"{where} is {value!r}, expected [from, to] with from at most to.")
+        return first, last
+
+    return read
+
+
+def _at(value: Any, where: str) -> tuple[float, float]:
+    right_m, ahead_m = _pair(-100.0, 100.0)(value, where)
+    if ahead_m < 0.5:
+        raise InputError(f"{where} is {value!r}: the second number is meters ahead of the camera, at least 0.5.")
+    return right_m, ahead_m
+
+
+def _size(value: Any, where: str) -> tuple[int, int]:
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = [value, value]
+    if not isinstance(value, list) or len(value) != 2:
+        raise InputError(f"{where} is {_shown(value)}, expected [height, width] in pixels, or one number for a square.")
+    height, width = (_whole(32, 4320)(v, where) for v in value)
+    if height % 2 or width % 2:
+        raise InputError(f"{where} is {height} x {width}; H.264 video needs even numbers.")
+    return height, width

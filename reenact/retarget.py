@@ -1,0 +1,213 @@
+"""Somebody's motion -> the same motion on another body, at the output's frame rate, standing on the ground.
+
+Joint rotations are copied as they are; the root's path is scaled with the length of the legs, so that steps stay steps;
+then the body is set onto the ground wherever it touched it, and jumps stay jumps.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from avatars.body import JOINT_NAMES, Body, BodyPoints
+from avatars.errors import InputError
+from avatars.motion import Motion
+from avatars.rotations import axis_angle_from_quaternion, matrix_from_axis_angle, quaternion_from_matrix
+
+log = logging.getLogger(__name__)
+
+MIN_FRAMES = 4
+CONTACT_BAND_M = 0.05
+"""Lowest points this near to the clip's ground level touch it; beyond, the body is in the air (or tracking failed)."""
+
+_HIP, _KNEE, _ANKLE = (JOINT_NAMES.index(f"left_{name}") for name in ("hip", "knee", "ankle"))
+_FEET = tuple(
+    tuple(JOINT_NAMES.index(f"{side}_{name}") for name in ("ankle", "foot")) for side in ("left", "right")
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Retargeted:
+    """A motion on the avatar's body, starting at the origin, on the ground y = 0."""
+
+    motion: Motion
+    swept: Float[Tensor, "points 3"]
+    """Points that the body passes through over the motion, meters."""
+    height_m: float
+    """Standing height of the body."""
+    sole_m: Float[Tensor, "frames 2"]
+    """Height of the lowest point of each foot (left, right) above the ground."""
+    contact: Bool[Tensor, "frames 2"]
+    """Whether each foot touches the ground: low and at rest."""
+    leg_scale: float
+    """Leg length of the avatar over that of the motion's body; 1 when the latter is unknown."""
+    first_frame: int
+    """First frame of the source that is used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Soles:
+    """Which points of a body are followed to keep it on the ground."""
+
+    points: BodyPoints
+    left: Int[Tensor, " left"]
+    right: Int[Tensor, " right"]
+
+    @staticmethod
+    def of(body: Body, betas: Float[Tensor, " shape"], *, spread: int = 250) -> Soles:
+        """The undersides of both feet and `spread` points all over the body, at the shape `betas`."""
+        rest, _ = body.shaped(betas)
+        foot = torch.stack([body.lbs_weights[:, list(joints)].sum(-1) > 0.5 for joints in _FEET], -1)
+        low = rest[:, 1] < rest[:, 1].min() + 0.03
+        sole = [torch.nonzero(foot[:, side] & low)[:, 0] for side in (0, 1)]
+        sole = [vertices[:: max(len(vertices) // 60, 1)] for vertices in sole]
+        everywhere = torch.arange(0, body.n_vertices, max(body.n_vertices // spread, 1))
+        chosen = torch.cat([*sole, everywhere])
+        ends = torch.tensor([0, len(sole[0]), len(sole[0]) + len(sole[1])])
+        return Soles(body.subset(chosen), torch.arange(ends[0], ends[1]), torch.arange(ends[1], ends[2]))
+
+
+def retarget(motion: Motion, body: Body, betas: Float[Tensor, " shape"], *, fps: float) -> Retargeted:
+    """Put `motion` onto `body` shaped by `betas`, at `fps` frames a second.
+
+    Only the longest span without gaps is used. Raises InputError when that is shorter than 4 frames.
+    """
+    span = longest_valid_span(motion.valid)
+    if span.stop - span.start < MIN_FRAMES:
+        raise InputError(
+            f"Motion {motion.name!r} has a person in {int(motion.valid.sum())} of {len(motion)} frames, and never in "
+            f"{MIN_FRAMES} in a row. Track a clip in which the person stays in view."
+        )
+    if span.stop - span.start < len(motion):
+        log.warning(
+            "%s: frames %d to %d of %d used, the longest span without gaps",
+            motion.name, span.start, span.stop - 1, len(motion),
+        )  # fmt: skip
+    timed = resampled(motion[span], fps)
+    scaled, leg_scale = on_body(timed, body, betas)
+    soles = Soles.of(body, betas)
+    points = _points(scaled, body, soles)
+    lift_m = ground_offset(points[..., 1].amin(-1), fps)
+    start = points.new_tensor([1.0, 0.0, 1.0]) * (scaled.transl[0] + body.shaped(betas)[1][0])
+    shift = torch.stack([torch.zeros_like(lift_m), -lift_m, torch.zeros_like(lift_m)], -1) - start
+    points = points + shift[:, None]
+    rest, _ = body.shaped(betas)
+    feet = torch.stack([points[:, soles.left], points[:, soles.right]], 1)
+    return Retargeted(
+        motion=replace(scaled, transl=scaled.transl + shift),
+        swept=points.reshape(-1, 3),
+        height_m=float(rest[:, 1].max() - rest[:, 1].min()),
+        sole_m=feet[..., 1].amin(-1),
+        contact=foot_contacts(feet, fps),
+        leg_scale=leg_scale,
+        first_frame=span.start,
+    )
+
+
+def longest_valid_span(valid: Bool[Tensor, " frames"]) -> slice:
+    """The longest run of True; the first of equals."""
+    edges = np.diff(np.concatenate([[0], valid.numpy().astype(np.int8), [0]]))
+    starts, ends = np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)
+    if len(starts) == 0:
+        return slice(0, 0)
+    best = int((ends - starts).argmax())
+    return slice(int(starts[best]), int(ends[best]))
+
+
+def resampled(motion: Motion, fps: float) -> Motion:
+    """The motion at a constant rate from its first time to its last: slerp of rotations, linear in the rest."""
+    times_s = motion.times_s - motion.times_s[0]
+    count = int(float(times_s[-1]) * fps + 1e-6) + 1
+    wanted_s = torch.arange(count, dtype=times_s.dtype) / fps
+    after = torch.searchsorted(times_s, wanted_s).clamp(1, len(motion) - 1)
+    before = after - 1
+    share = ((wanted_s - times_s[before]) / (times_s[after] - times_s[before])).clamp(0.0, 1.0).float()
+    quaternions = quaternion_from_matrix(matrix_from_axis_angle(motion.poses))
+    poses = axis_angle_from_quaternion(slerp(quaternions[before], quaternions[after], share[:, None]))
+    return replace(
+        motion,
+        poses=poses,
+        transl=torch.lerp(motion.transl[before], motion.transl[after], share[:, None]),
+        expression=torch.lerp(motion.expression[before], motion.expression[after], share[:, None]),
+        times_s=wanted_s,
+        valid=torch.ones(count, dtype=torch.bool),
+    )
+
+
+def slerp(
+    a: Float[Tensor, "*batch 4"], b: Float[Tensor, "*batch 4"], share: Float[Tensor, "*batch"]
+) -> Float[Tensor, "*batch 4"]:
+    """Shortest way between unit quaternions at constant speed (Shoemake 1985)."""
+    dot = (a * b).sum(-1)
+    b = torch.where(dot[..., None] < 0, -b, b)
+    angle = torch.acos(dot.abs().clamp(max=1.0))
+    near = angle < 1e-3
+    sine = torch.where(near, torch.ones_like(angle), angle.sin())
+    wa = torch.where(near, 1 - share.expand_as(angle), ((1 - share) * angle).sin() / sine)
+    wb = torch.where(near, share.expand_as(angle), (share * angle).sin() / sine)
+    return torch.nn.functional.normalize(wa[..., None] * a + wb[..., None] * b, dim=-1)
+
+
+def leg_length_m(body: Body, betas: Float[Tensor, " shape"]) -> float:
+    """Hip to knee to ankle, meters."""
+    _, joints = body.shaped(betas)
+    return float((joints[_HIP] - joints[_KNEE]).norm() + (joints[_KNEE] - joints[_ANKLE]).norm())
+
+
+def on_body(motion: Motion, body: Body, betas: Float[Tensor, " shape"]) -> tuple[Motion, float]:
+    """Copy rotations, scale the root's path by the legs, and name the new body; also the scale.
+
+    The betas of another body file mean nothing here: then the motion's body is taken to be of `body`'s mean shape.
+    """
+    known = motion.body_sha256 == body.sha256
+    source_betas = motion.betas if known else torch.zeros_like(betas)
+    if not known:
+        log.info("%s: made on another body file; its legs are taken to be of average length", motion.name)
+    scale = leg_length_m(body, betas) / leg_length_m(body, source_betas)
+    root_source, root = body.shaped(source_betas)[1][0], body.shaped(betas)[1][0]
+    transl = scale * (motion.transl + root_source) - root
+    return replace(motion, transl=transl, betas=betas, body_sha256=body.sha256), scale
+
+
+def ground_offset(lowest_m: Float[Tensor, " frames"], fps: float) -> Float[Tensor, " frames"]:
+    """Height (m) to take away in every frame so that the body's lowest point rests on y = 0 where it touched ground.
+
+    The clip's ground level is the median height of the lowest point over frames in which that point is at rest
+    vertically. Frames within CONTACT_BAND_M of it are contacts: there the lowest point itself is followed (smoothed over
+    0.1 s, so that noise of the tracking neither sinks nor floats the person); between contacts it is interpolated.
+    """
+    lowest = lowest_m.double().numpy()
+    speed = np.abs(np.gradient(lowest)) * fps
+    resting = speed <= max(0.15, float(np.median(speed)))
+    level = float(np.median(lowest[resting]))
+    contact = np.abs(lowest - level) < CONTACT_BAND_M
+    if not contact.any():
+        return torch.full_like(lowest_m, level)
+    frames = np.arange(len(lowest))
+    followed = np.interp(frames, frames[contact], lowest[contact])
+    return torch.from_numpy(_smoothed(followed, 0.1 * fps / 2)).to(lowest_m.dtype)
+
+
+def _smoothed(values: np.ndarray, sigma: float) -> np.ndarray:
+    radius = max(int(3 * sigma + 0.5), 1)
+    kernel = np.exp(-0.5 * (np.arange(-radius, radius + 1) / max(sigma, 1e-3)) ** 2)
+    return np.convolve(np.pad(values, radius, mode="edge"), kernel / kernel.sum(), mode="valid")
+
+
+def foot_contacts(feet: Float[Tensor, "frames 2 points 3"], fps: float) -> Bool[Tensor, "frames 2"]:
+    """A foot touches the ground where its lowest point is within 3 cm of it and moves slower than 0.3 m/s."""
+    lowest = feet[..., 1].argmin(-1)
+    height_m = feet[..., 1].amin(-1)
+    velocity = torch.gradient(feet, dim=0)[0] * fps
+    slowest = velocity.norm(dim=-1).gather(-1, lowest[..., None])[..., 0]
+    return (height_m.abs() < 0.03) & (slowest < 0.3)
+
+
+def _points(motion: Motion, body: Body, soles: Soles) -> Float[Tensor, "frames points 3"]:
+    expression = motion.expression if bool(motion.expression.any()) else None
+    return body.pose(motion.poses, motion.betas, motion.transl, expression).points(soles.points)
