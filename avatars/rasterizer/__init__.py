@@ -39,7 +39,8 @@ def rasterize(
     of `camera.K` comes from "reference" alone, and the others refuse a `K` that requires it.
 
     `threads` bounds the CPU implementation (default: `torch.get_num_threads()`); the image is the same bit for bit for
-    any number. Depth is the mean camera z of what covers the pixel, weighted by how much it does; +inf where alpha is 0.
+    any number. Depth is the mean camera z of what covers the pixel, weighted by how much it does; +inf where alpha
+    is 0.
 
     Raises InputError for NaN or infinity (naming the field), shapes that do not fit, or an unfit implementation, and
     BackendMissing where the implementation is not installed.

@@ -37,8 +37,8 @@ def project(
     T_cam_world: Float[Tensor, "4 4"],
     size_hw: tuple[int, int],
     eps2d: float,
-) -> tuple[Float[Tensor, "n 2"], Float[Tensor, "n 3"], Float[Tensor, "n"]]:
-    """Centers (px), conics (inverse covariance as xx, xy, yy in 1/px^2) and camera z (m) of Gaussians before the camera.
+) -> tuple[Float[Tensor, "n 2"], Float[Tensor, "n 3"], Float[Tensor, " n"]]:
+    """Centers (px), conics (inverse covariances: xx, xy, yy in 1/px^2) and camera z (m) of what is before the camera.
 
     Zwicker et al. 2002, eq. 31: the projection is replaced by its Jacobian at the center. As in gsplat, the Jacobian
     is taken no further out than 15% of the image beyond its border, where the approximation breaks down.
@@ -88,7 +88,7 @@ def _weights(
     pixels: Float[Tensor, "pixels 2"],
     centers: Float[Tensor, "n 2"],
     conics: Float[Tensor, "n 3"],
-    opacities: Float[Tensor, "n"],
+    opacities: Float[Tensor, " n"],
     alpha_threshold: float,
 ) -> Float[Tensor, "pixels n"]:
     """How much of each pixel each Gaussian (front to back) makes up: alpha times what those before it let through."""
@@ -102,7 +102,7 @@ def _weights(
     return torch.where(behind > MIN_TRANSMITTANCE, alpha * before, 0.0)
 
 
-def _front_to_back(scene: Scene, gaussians: Gaussians, T_cam_world: Float[Tensor, "4 4"]) -> Int[Tensor, "drawn"]:
+def _front_to_back(scene: Scene, gaussians: Gaussians, T_cam_world: Float[Tensor, "4 4"]) -> Int[Tensor, " drawn"]:
     z = (gaussians.means @ T_cam_world[2, :3] + T_cam_world[2, 3]).detach()
     within = ((z >= scene.near_plane) & (z <= scene.far_plane)).nonzero().squeeze(-1)
     return within[torch.argsort(z[within], stable=True)]

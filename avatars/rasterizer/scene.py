@@ -30,7 +30,7 @@ class Scene:
     K: Float[Tensor, "frames_or_1 3 3"]
     T_cam_world: Float[Tensor, "frames_or_1 4 4"]
     size_hw: tuple[int, int]
-    background: Float[Tensor, "channels"] | None
+    background: Float[Tensor, " channels"] | None
     frames: int
     near_plane: float
     """Camera z in meters; nearer Gaussians are not drawn."""
@@ -82,16 +82,25 @@ class Scene:
 
     def check_finite(self) -> None:
         """Raises InputError that names the first field holding NaN or infinity, and how many."""
-        named = {**_fields(self.gaussians), "K": self.K, "T_cam_world": self.T_cam_world}
+        _check_finite(_fields(self.gaussians))
+        self.check_camera_finite()
+
+    def check_camera_finite(self) -> None:
+        """The same for the camera and the background alone, which are small."""
+        named = {"K": self.K, "T_cam_world": self.T_cam_world}
         if self.background is not None:
             named["background"] = self.background
-        bad = torch.stack([(~torch.isfinite(t.detach())).sum() for t in named.values()]).tolist()
-        for (name, tensor), count in zip(named.items(), bad, strict=True):
-            if count:
-                raise InputError(
-                    f"{name} must be finite; found NaN or infinity in {count} of {tensor.numel()} values. "
-                    "Look for a diverged optimization or a division by zero before this call."
-                )
+        _check_finite(named)
+
+
+def _check_finite(named: dict[str, Tensor]) -> None:
+    bad = torch.stack([(~torch.isfinite(t.detach())).sum() for t in named.values()]).tolist()
+    for (name, tensor), count in zip(named.items(), bad, strict=True):
+        if count:
+            raise InputError(
+                f"{name} must be finite; found NaN or infinity in {count} of {tensor.numel()} values. "
+                "Look for a diverged optimization or a division by zero before this call."
+            )
 
 
 def _fields(gaussians: Gaussians) -> dict[str, Tensor]:

@@ -1,0 +1,135 @@
+"""Gaussians + camera -> image on the CPU: gives the tensors' memory to our C++ (csrc/) and gradients to autograd."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from ..errors import BackendMissing, InputError
+from .render import Render
+from .scene import Scene
+
+_Tensors = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, "Tensor | None"]
+"""means, quats, scales, opacities, colors, T_cam_world, K (all with a dimension of frames), background; contiguous."""
+
+
+def rasterize_cpu(scene: Scene, threads: int | None = None) -> Render:
+    """Draw all frames of a float32 scene; see `rasterize`."""
+    g = scene.gaussians
+    if g.means.dtype != torch.float32:
+        raise InputError(
+            f"The cpu rasterizer takes float32; found {g.means.dtype}. Convert with `.float()`, or take "
+            'implementation="reference".'
+        )
+    if threads is None:
+        threads = torch.get_num_threads()
+    elif threads < 1:
+        raise InputError(f"threads must be at least 1; found {threads}.")
+    scene.check_camera_finite()
+    tensors = (g.means, g.quats, g.scales, g.opacities, g.colors, scene.T_cam_world, scene.K, scene.background)
+    rgb, alpha, depth_m = _Rasterization.apply(scene, threads, *tensors)
+    return Render(rgb, alpha, depth_m)
+
+
+def extension() -> ModuleType:
+    """The compiled module, or BackendMissing with the command that builds it."""
+    try:
+        from . import _cpu
+    except ImportError as error:
+        raise BackendMissing(
+            f"The CPU rasterizer is not built ({error}). Install the toolkit with `pip install .` in its repository, "
+            "or, to build it in place, run the commands at the top of CMakeLists.txt."
+        ) from error
+    return _cpu
+
+
+class _Rasterization(torch.autograd.Function):
+    """One autograd node for all frames."""
+
+    @staticmethod
+    def forward(ctx: Any, scene: Scene, threads: int, *inputs: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        cpu = extension()
+        tensors: _Tensors = tuple(None if t is None else t.detach().contiguous() for t in inputs)  # type: ignore
+        options = (
+            scene.channels,
+            *scene.size_hw,
+            scene.near_plane,
+            scene.far_plane,
+            scene.eps2d,
+            scene.alpha_threshold,
+        )
+        height, width = scene.size_hw
+        images = tuple(torch.empty(scene.frames, c, height, width) for c in (scene.channels, 1, 1))
+        wants_gradient = any(ctx.needs_input_grad)
+        drawings = [cpu.Drawing() for _ in range(scene.frames if wants_gradient else 1)]
+        for frame in range(scene.frames):
+            addresses = [_address(image, frame) for image in images]
+            drawing = drawings[frame % len(drawings)]
+            if not drawing.draw(_frame(cpu, tensors, options, frame), *addresses, threads):
+                scene.check_finite()
+        if wants_gradient:
+            ctx.set_materialize_grads(False)
+            ctx.save_for_backward(*images, *tensors)
+            ctx.options, ctx.threads, ctx.drawings = options, threads, drawings
+        return images
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *image_gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        cpu = extension()
+        images, tensors = ctx.saved_tensors[:3], ctx.saved_tensors[3:]
+        wanted = ctx.needs_input_grad[2:]
+        arriving = [None if v is None else v.contiguous() for v in image_gradients]
+        gradients = [torch.empty_like(t) if w else None for t, w in zip(tensors[:5], wanted, strict=False)]
+        pose = torch.empty(len(ctx.drawings), 3, 4) if wanted[5] else None
+        for frame, drawing in enumerate(ctx.drawings):
+            places = [
+                part for g in gradients for part in (_address(g, frame), frame > 0 and g is not None and len(g) == 1)
+            ]
+            drawing.backward(
+                _frame(cpu, tensors, ctx.options, frame),
+                *(_address(image, frame) for image in images),
+                *(_address(v, frame) for v in arriving),
+                *places,
+                _address(pose, frame),
+                ctx.threads,
+            )
+        background = _background_gradient(images[1], arriving[0]) if wanted[7] else None
+        return None, None, *gradients, _pose_gradient(pose, tensors[5]), None, background
+
+
+def _address(tensor: Tensor | None, frame: int) -> int:
+    """Where a frame's values begin; 0 for no tensor. A tensor of one frame serves all."""
+    if tensor is None:
+        return 0
+    if frame == 0 or tensor.shape[0] == 1:
+        return tensor.data_ptr()
+    return tensor.data_ptr() + frame * tensor.stride(0) * 4
+
+
+def _frame(cpu: ModuleType, tensors: _Tensors, options: tuple, frame: int) -> Any:
+    means, quats, scales, opacities, colors, T_cam_world, K, background = tensors
+    gaussians = (_address(t, frame) for t in (means, quats, scales, opacities, colors))
+    place = 0 if background is None else background.data_ptr()
+    return cpu.Frame(*gaussians, place, _address(K, frame), _address(T_cam_world, frame), means.shape[1], *options)
+
+
+def _pose_gradient(pose: Tensor | None, T_cam_world: Tensor) -> Tensor | None:
+    """Frames' gradients of rotation (9) and translation (3), one after the other, as those of 4x4 matrices."""
+    if pose is None:
+        return None
+    flat = pose.reshape(-1, 12)
+    if len(T_cam_world) == 1:
+        flat = flat.sum(0, keepdim=True)
+    gradient = torch.zeros_like(T_cam_world)
+    gradient[:, :3, :3] = flat[:, :9].reshape(-1, 3, 3)
+    gradient[:, :3, 3] = flat[:, 9:]
+    return gradient
+
+
+def _background_gradient(alpha: Tensor, rgb_gradient: Tensor | None) -> Tensor | None:
+    return None if rgb_gradient is None else ((1.0 - alpha) * rgb_gradient).sum((0, 2, 3))

@@ -1,0 +1,84 @@
+// The Python module `_cpu`: addresses of contiguous float32 arrays in, pixels and gradients written in place.
+//
+// Addresses and not array objects, since the caller (cpu.py) has checked them already and a call must cost microseconds.
+
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/string.h>
+
+#include <stdexcept>
+#include <string>
+
+#include "rasterizer.h"
+
+namespace nb = nanobind;
+
+namespace {
+
+using Address = uintptr_t;
+
+template <class T = float>
+T* at(Address address) { return reinterpret_cast<T*>(address); }
+
+// Everything that a frame is made of; named after `Scene`.
+struct PyFrame {
+    splat::Frame frame{};
+
+    PyFrame(Address means, Address quats, Address scales, Address opacities, Address colors, Address background,
+            Address K, Address T_cam_world, int64_t n, int channels, int height, int width, float near_plane,
+            float far_plane, float eps2d, float alpha_threshold) {
+        frame.means = at(means), frame.quats = at(quats), frame.scales = at(scales);
+        frame.opacities = at(opacities), frame.colors = at(colors), frame.background = at(background);
+        frame.n = n, frame.channels = channels, frame.height = height, frame.width = width;
+        const float *k = at(K), *t = at(T_cam_world);
+        frame.fx = k[0], frame.cx = k[2], frame.fy = k[4], frame.cy = k[5];
+        for (int row = 0; row < 3; ++row) {
+            for (int column = 0; column < 3; ++column) frame.rotation[3 * row + column] = t[4 * row + column];
+            frame.translation[row] = t[4 * row + 3];
+        }
+        frame.near_plane = near_plane, frame.far_plane = far_plane, frame.eps2d = eps2d;
+        frame.threshold = alpha_threshold;
+    }
+};
+
+// Holds a drawing as long as Python may ask for gradients.
+class PyDrawing {
+public:
+    PyDrawing() : drawing_(splat::take_drawing()) {}
+    PyDrawing(const PyDrawing&) = delete;
+    ~PyDrawing() { splat::give_drawing(std::move(drawing_)); }
+
+    bool draw(const PyFrame& frame, Address rgb, Address alpha, Address depth, int threads) {
+        return splat::draw_frame(frame.frame, {at(rgb), at(alpha), at(depth)}, *drawing_, threads);
+    }
+
+    void backward(const PyFrame& frame, Address rgb, Address alpha, Address depth, Address v_rgb, Address v_alpha,
+                  Address v_depth, Address v_means, bool add_means, Address v_quats, bool add_quats, Address v_scales,
+                  bool add_scales, Address v_opacities, bool add_opacities, Address v_colors, bool add_colors,
+                  Address v_pose, int threads) {
+        const splat::Gradient gradient{at(v_means), at(v_quats), at(v_scales), at(v_opacities), at(v_colors),
+                                       add_means,   add_quats,   add_scales,   add_opacities,   add_colors,
+                                       at(v_pose)};
+        splat::draw_frame_backward(frame.frame, {at(rgb), at(alpha), at(depth)}, {at(v_rgb), at(v_alpha), at(v_depth)},
+                                   gradient, *drawing_, threads);
+    }
+
+private:
+    std::unique_ptr<splat::Drawing> drawing_;
+};
+
+}  // namespace
+
+NB_MODULE(_cpu, module) {
+    // A picture with gradients that is still alive when Python ends is no leak.
+    nb::set_leak_warnings(false);
+    nb::class_<PyFrame>(module, "Frame")
+        .def(nb::init<Address, Address, Address, Address, Address, Address, Address, Address, int64_t, int, int, int,
+                      float, float, float, float>());
+    nb::class_<PyDrawing>(module, "Drawing")
+        .def(nb::init<>())
+        .def("draw", &PyDrawing::draw, nb::call_guard<nb::gil_scoped_release>())
+        .def("backward", &PyDrawing::backward, nb::call_guard<nb::gil_scoped_release>());
+    module.def("instruction_set", [] { return std::string(splat::kernels().name); });
+    module.def("use_instruction_set", [](const std::string& name) { return splat::use_kernels(name.c_str()); },
+               "For tests: False if this processor cannot run it.");
+}

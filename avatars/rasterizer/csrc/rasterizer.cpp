@@ -1,0 +1,276 @@
+#include "rasterizer.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "thread_pool.h"
+
+namespace splat {
+namespace {
+
+// ---------------------------------------------------------------------------------------------------- dispatch
+
+std::vector<const Kernels*> runnable_kernels() {
+    std::vector<const Kernels*> found;
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512vl"))
+        found.push_back(&kernels_avx512);
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) found.push_back(&kernels_avx2);
+#endif
+    found.push_back(&kernels_plain);
+    return found;
+}
+
+std::atomic<const Kernels*>& chosen_kernels() {
+    static std::atomic<const Kernels*> chosen{runnable_kernels().front()};
+    return chosen;
+}
+
+// ---------------------------------------------------------------------------------------------------- layout
+
+// Gaussians are handled in chunks whose size depends on their number alone, so that nothing depends on the threads.
+struct Chunks {
+    int64_t n, size;
+    int count;
+
+    explicit Chunks(int64_t n) : n(n), size(std::max<int64_t>(1024, ((n + 63) / 64 + 15) / 16 * 16)),
+                                 count(static_cast<int>((n + size - 1) / size)) {}
+    int64_t begin(int chunk) const { return chunk * size; }
+    int64_t end(int chunk) const { return std::min(n, (chunk + 1) * size); }
+};
+
+struct Tiles {
+    int columns, rows, count;
+
+    explicit Tiles(const Frame& f)
+        : columns((f.width + kTile - 1) / kTile), rows((f.height + kTile - 1) / kTile), count(columns * rows) {}
+
+    Tile tile(int index, const uint32_t* begins, const uint32_t* order) const {
+        return {index % columns * kTile, index / columns * kTile, order + begins[index], begins[index + 1] - begins[index]};
+    }
+};
+
+template <class Visit>
+void each_tile(const Splat& s, const Tiles& tiles, Visit visit) {
+    for (int y = s.y0 / kTile; y <= s.y1 / kTile; ++y)
+        for (int x = s.x0 / kTile; x <= s.x1 / kTile; ++x) visit(y * tiles.columns + x);
+}
+
+float* thread_scratch(size_t floats) {
+    static thread_local Buffer<float> scratch;
+    return scratch.hold(floats);
+}
+
+uint64_t* thread_entries(size_t count) {
+    static thread_local Buffer<uint64_t> entries;
+    return entries.hold(count);
+}
+
+// ---------------------------------------------------------------------------------------------------- sorting
+
+// Depths are positive floats, whose bits sort as they do.
+uint64_t entry_of(float z, int64_t g) {
+    uint32_t bits;
+    std::memcpy(&bits, &z, 4);
+    return static_cast<uint64_t>(bits) << 32 | static_cast<uint32_t>(g);
+}
+
+// Stable radix sort (least digit first) by the upper 32 bits, of which only those that differ are looked at.
+template <int Bits>
+const uint64_t* radix_sort(uint64_t* from, uint64_t* to, uint32_t count, uint32_t lowest, uint32_t range) {
+    constexpr uint32_t kBuckets = 1u << Bits;
+    uint32_t places[kBuckets];
+    for (int shift = 0; shift < 32 && (range >> shift) != 0; shift += Bits) {
+        std::memset(places, 0, sizeof places);
+        const auto digit = [&](uint64_t e) { return ((static_cast<uint32_t>(e >> 32) - lowest) >> shift) & (kBuckets - 1); };
+        for (uint32_t i = 0; i < count; ++i) ++places[digit(from[i])];
+        uint32_t sum = 0;
+        for (uint32_t& place : places) {
+            const uint32_t here = place;
+            place = sum;
+            sum += here;
+        }
+        for (uint32_t i = 0; i < count; ++i) to[places[digit(from[i])]++] = from[i];
+        std::swap(from, to);
+    }
+    return from;
+}
+
+void sort_tile(uint64_t* entries, uint32_t count, uint32_t* order) {
+    if (count == 0) return;
+    uint32_t lowest = UINT32_MAX, highest = 0;
+    for (uint32_t i = 0; i < count; ++i) {
+        const uint32_t key = static_cast<uint32_t>(entries[i] >> 32);
+        lowest = std::min(lowest, key);
+        highest = std::max(highest, key);
+    }
+    const uint64_t* sorted = entries;
+    if (count < 48) std::sort(entries, entries + count);
+    else if (count < 1024) sorted = radix_sort<8>(entries, thread_entries(count), count, lowest, highest - lowest);
+    else sorted = radix_sort<11>(entries, thread_entries(count), count, lowest, highest - lowest);
+    for (uint32_t i = 0; i < count; ++i) order[i] = static_cast<uint32_t>(sorted[i]);
+}
+
+// ---------------------------------------------------------------------------------------------------- stages
+
+bool project_all(const Frame& f, const Chunks& chunks, const Tiles& tiles, Drawing& d, int threads) {
+    Splat* splats = d.splats.hold(f.n);
+    uint32_t* counts = d.tile_cursors.hold(static_cast<size_t>(chunks.count) * tiles.count);
+    std::atomic<bool> finite{true};
+    parallel(threads, chunks.count, [&](int chunk) {
+        uint32_t* mine = counts + static_cast<size_t>(chunk) * tiles.count;
+        std::memset(mine, 0, sizeof(uint32_t) * tiles.count);
+        if (!kernels().project(f, chunks.begin(chunk), chunks.end(chunk), splats)) {
+            finite = false;
+            return;
+        }
+        for (int64_t g = chunks.begin(chunk); g < chunks.end(chunk); ++g)
+            if (drawn(splats[g])) each_tile(splats[g], tiles, [&](int tile) { ++mine[tile]; });
+    });
+    return finite;
+}
+
+// Turns the counts into each chunk's first place in each tile's part; returns each chunk's first slot.
+std::vector<uint32_t> lay_out_entries(const Chunks& chunks, const Tiles& tiles, Drawing& d) {
+    uint32_t* begins = d.tile_begins.hold(tiles.count + 1);
+    uint32_t* cursors = d.tile_cursors.data();
+    std::vector<uint32_t> slots(chunks.count + 1, 0);
+    uint32_t sum = 0;
+    for (int tile = 0; tile < tiles.count; ++tile) {
+        begins[tile] = sum;
+        for (int chunk = 0; chunk < chunks.count; ++chunk) {
+            uint32_t& cursor = cursors[static_cast<size_t>(chunk) * tiles.count + tile];
+            const uint32_t here = cursor;
+            slots[chunk + 1] += here;
+            cursor = sum;
+            sum += here;
+        }
+    }
+    begins[tiles.count] = sum;
+    for (int chunk = 0; chunk < chunks.count; ++chunk) slots[chunk + 1] += slots[chunk];
+    return slots;
+}
+
+void enter_all(const Chunks& chunks, const Tiles& tiles, Drawing& d, int threads) {
+    const std::vector<uint32_t> slots = lay_out_entries(chunks, tiles, d);
+    uint64_t* entries = d.entries.hold(slots.back());
+    d.order.hold(slots.back());
+    Splat* splats = d.splats.data();
+    parallel(threads, chunks.count, [&](int chunk) {
+        uint32_t* cursors = d.tile_cursors.data() + static_cast<size_t>(chunk) * tiles.count;
+        uint32_t slot = slots[chunk];
+        for (int64_t g = chunks.begin(chunk); g < chunks.end(chunk); ++g) {
+            Splat& s = splats[g];
+            if (!drawn(s)) continue;
+            s.slot = slot;
+            const uint64_t entry = entry_of(s.z, g);
+            each_tile(s, tiles, [&](int tile) { entries[cursors[tile]++] = entry, ++slot; });
+        }
+    });
+}
+
+// The most crowded tiles go first, so that no thread is left with one at the end.
+void rank_tiles(const Tiles& tiles, Drawing& d) {
+    const uint32_t* begins = d.tile_begins.data();
+    uint32_t* ranking = d.tile_ranking.hold(tiles.count);
+    for (int i = 0; i < tiles.count; ++i) ranking[i] = i;
+    std::stable_sort(ranking, ranking + tiles.count,
+                     [&](uint32_t a, uint32_t b) { return begins[a + 1] - begins[a] > begins[b + 1] - begins[b]; });
+}
+
+void draw_all(const Frame& f, const Tiles& tiles, const Image& image, Drawing& d, int threads) {
+    rank_tiles(tiles, d);
+    const uint32_t* begins = d.tile_begins.data();
+    uint32_t* order = d.order.data();
+    parallel(threads, tiles.count, [&](int i) {
+        const Tile tile = tiles.tile(d.tile_ranking.data()[i], begins, order);
+        const size_t first = tile.order - order;
+        sort_tile(d.entries.data() + first, tile.count, order + first);
+        kernels().draw(f, d.splats.data(), tile, image, thread_scratch(scratch_floats(f.channels)));
+    });
+}
+
+// ---------------------------------------------------------------------------------------------------- drawings
+
+struct Shelf {
+    std::mutex mutex;
+    std::vector<std::unique_ptr<Drawing>> drawings;
+};
+
+// Never destroyed, since a drawing may be given back while the process ends.
+Shelf& shelf() {
+    static Shelf* shelf = new Shelf;
+    return *shelf;
+}
+
+constexpr size_t kKeptDrawings = 4;
+
+}  // namespace
+
+const Kernels& kernels() { return *chosen_kernels().load(std::memory_order_relaxed); }
+
+bool use_kernels(const char* name) {
+    for (const Kernels* each : runnable_kernels())
+        if (std::string(each->name) == name) {
+            chosen_kernels() = each;
+            return true;
+        }
+    return false;
+}
+
+std::unique_ptr<Drawing> take_drawing() {
+    std::lock_guard<std::mutex> lock(shelf().mutex);
+    if (shelf().drawings.empty()) return std::make_unique<Drawing>();
+    std::unique_ptr<Drawing> drawing = std::move(shelf().drawings.back());
+    shelf().drawings.pop_back();
+    return drawing;
+}
+
+void give_drawing(std::unique_ptr<Drawing> drawing) {
+    std::lock_guard<std::mutex> lock(shelf().mutex);
+    if (shelf().drawings.size() < kKeptDrawings) shelf().drawings.push_back(std::move(drawing));
+}
+
+bool draw_frame(const Frame& f, const Image& image, Drawing& d, int threads) {
+    const Chunks chunks(f.n);
+    const Tiles tiles(f);
+    if (!project_all(f, chunks, tiles, d, threads)) return false;
+    enter_all(chunks, tiles, d, threads);
+    draw_all(f, tiles, image, d, threads);
+    return true;
+}
+
+void draw_frame_backward(const Frame& f, const Image& image, const ImageGradient& v_image, const Gradient& gradient,
+                         Drawing& d, int threads) {
+    const Chunks chunks(f.n);
+    const Tiles tiles(f);
+    const uint32_t* begins = d.tile_begins.data();
+    const size_t slots = begins[tiles.count];
+    float* sums = d.sums.hold(slots * sums_stride(f.channels));
+    uint8_t* seen = d.seen.hold(slots);
+    std::memset(seen, 0, slots);
+    parallel(threads, tiles.count, [&](int i) {
+        const Tile tile = tiles.tile(d.tile_ranking.data()[i], begins, d.order.data());
+        if (tile.count == 0) return;
+        kernels().draw_backward(f, d.splats.data(), tile, image, v_image, thread_scratch(scratch_floats(f.channels)),
+                                sums, seen);
+    });
+    float* poses = d.poses.hold(static_cast<size_t>(chunks.count) * 12);
+    parallel(threads, chunks.count, [&](int chunk) {
+        Gradient mine = gradient;
+        mine.pose = poses + chunk * 12;
+        kernels().project_backward(f, d.splats.data(), chunks.begin(chunk), chunks.end(chunk), sums, seen, mine);
+    });
+    if (!gradient.pose) return;
+    std::fill(gradient.pose, gradient.pose + 12, 0.0f);
+    for (int chunk = 0; chunk < chunks.count; ++chunk)
+        for (int k = 0; k < 12; ++k) gradient.pose[k] += poses[chunk * 12 + k];
+}
+
+}  // namespace splat

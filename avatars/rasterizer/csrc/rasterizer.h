@@ -1,0 +1,39 @@
+// Draws one frame and takes gradients back through it: the order of the stages, and which thread does what.
+
+#pragma once
+
+#include <memory>
+
+#include "buffer.h"
+#include "splat.h"
+
+namespace splat {
+
+// What the backward pass needs of the forward pass.
+struct Drawing {
+    Buffer<Splat> splats;
+    Buffer<uint64_t> entries;       // Gaussians by tile: depth and number, in the order of their numbers
+    Buffer<uint32_t> order;         // Gaussians by tile, front to back
+    Buffer<uint32_t> tile_begins;   // tiles + 1 places in `order`
+    Buffer<uint32_t> tile_cursors;  // chunks x tiles
+    Buffer<uint32_t> tile_ranking;  // tiles, the most crowded first
+    Buffer<float> sums;
+    Buffer<uint8_t> seen;
+    Buffer<float> poses;            // chunks x 12
+};
+
+// Kept for the next call when released; a drawing is tens of MB that would otherwise be new pages each time.
+std::unique_ptr<Drawing> take_drawing();
+void give_drawing(std::unique_ptr<Drawing> drawing);
+
+// False, with an unfinished image, if an input is NaN or infinite.
+bool draw_frame(const Frame& frame, const Image& image, Drawing& drawing, int threads);
+
+void draw_frame_backward(const Frame& frame, const Image& image, const ImageGradient& image_gradient,
+                         const Gradient& gradient, Drawing& drawing, int threads);
+
+// The kernels in use, the fastest that this processor runs; another by name ("plain", "avx2", "avx512").
+const Kernels& kernels();
+bool use_kernels(const char* name);
+
+}  // namespace splat

@@ -1,0 +1,105 @@
+// The data that the stages of the CPU rasterizer hand to each other, and the table of the stages' kernels.
+//
+// The image is cut into tiles of 32x32 pixels, the tiles into blocks of 4x4. One block is one vector of 16 lanes: each
+// quantity of its pixels lies in 16 consecutive floats. A Gaussian of the usual 7x7 pixels meets about 5 blocks.
+
+#pragma once
+
+#include <cstdint>
+
+namespace splat {
+
+constexpr int kLanes = 16;
+constexpr int kBlock = 4;
+constexpr int kTile = 32;
+constexpr int kBlocksPerSide = kTile / kBlock;
+constexpr int kBlocksPerTile = kBlocksPerSide * kBlocksPerSide;
+
+constexpr float kMaxAlpha = 0.999f;          // scene.MAX_ALPHA
+constexpr float kMinTransmittance = 1e-4f;   // scene.MIN_TRANSMITTANCE
+
+// One frame of what is drawn. Arrays are contiguous, in the layout of the PyTorch tensors.
+struct Frame {
+    const float* means;       // n x 3, world, meters
+    const float* quats;       // n x 4, wxyz
+    const float* scales;      // n x 3
+    const float* opacities;   // n
+    const float* colors;      // n x channels
+    const float* background;  // channels, or null
+    int64_t n;
+    int channels;
+    int width, height;
+    float fx, fy, cx, cy;
+    float rotation[9], translation[3];  // camera from world
+    float near_plane, far_plane, eps2d;
+    float threshold;                    // alpha below this is not drawn
+};
+
+// A projected Gaussian, one cache line. log2(alpha) at an offset (dx, dy) from its center is
+// a dx^2 + b dx dy + c dy^2 + log2_opacity.
+struct alignas(64) Splat {
+    float x, y;
+    float a, b, c, log2_opacity;
+    float rgb[3];               // the color, where there are three channels
+    float z;
+    int16_t x0, x1, y0, y1;     // first and last pixel touched; x1 < x0: not drawn
+    uint32_t slot;              // where its sums begin: one record per tile it touches, row by row
+    uint32_t unused[3];
+};
+static_assert(sizeof(Splat) == 64, "one cache line");
+
+static inline bool drawn(const Splat& s) { return s.x1 >= s.x0; }
+
+struct Image {
+    float* rgb;      // channels x height x width
+    float* alpha;    // height x width
+    float* depth;    // height x width
+};
+
+struct ImageGradient {
+    const float* rgb;    // any of these may be null: no gradient arrives there
+    const float* alpha;
+    const float* depth;
+};
+
+// What the backward pass sums over the pixels of one Gaussian in one tile, in this order; the colors follow.
+// q is dL/dlog(alpha).
+enum Sum { kQ, kQx, kQy, kQxx, kQxy, kQyy, kZ, kColor };
+
+static inline int sums_stride(int channels) { return (kColor + channels + 15) / 16 * 16; }
+
+struct Tile {
+    int x, y;               // first pixel
+    const uint32_t* order;  // Gaussians that touch the tile, front to back
+    uint32_t count;
+};
+
+// Null: the gradient is not asked for.
+struct Gradient {
+    float *means, *quats, *scales, *opacities, *colors;
+    bool add_means, add_quats, add_scales, add_opacities, add_colors;  // add to what is there, or replace it
+    float* pose;                                                        // 12: rotation (9), translation (3)
+};
+
+struct Kernels {
+    const char* name;
+    // Fills splats[begin, end); false if an input is NaN or infinite.
+    bool (*project)(const Frame&, int64_t begin, int64_t end, Splat*);
+    // `scratch` holds scratch_floats(channels), 64-byte aligned.
+    void (*draw)(const Frame&, const Splat*, const Tile&, const Image&, float* scratch);
+    // Writes the sums of each Gaussian that is seen in this tile to its slot, and marks the slot.
+    void (*draw_backward)(const Frame&, const Splat*, const Tile&, const Image&, const ImageGradient&, float* scratch,
+                          float* sums, uint8_t* seen);
+    void (*project_backward)(const Frame&, const Splat*, int64_t begin, int64_t end, const float* sums,
+                             const uint8_t* seen, const Gradient&);
+};
+
+static inline int scratch_floats(int channels) { return (kBlocksPerTile * (4 + channels) + kColor + channels) * kLanes; }
+
+extern const Kernels kernels_plain;
+#if defined(__x86_64__)
+extern const Kernels kernels_avx2;
+extern const Kernels kernels_avx512;
+#endif
+
+}  // namespace splat
