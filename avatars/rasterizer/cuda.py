@@ -1,4 +1,4 @@
-"""Gaussians + camera -> image on an NVIDIA GPU, by gsplat (Ye et al. 2024), whose kernels are built on the first call."""
+"""Gaussians + camera -> image on an NVIDIA GPU, by gsplat (Ye et al. 2024), whose first call builds kernels."""
 
 from __future__ import annotations
 
