@@ -9,13 +9,22 @@ expression, poses and transl, and equal to the `smplx` package's linear blend sk
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import functools
+import hashlib
+import os
+import zipfile
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from avatars.errors import BodyFileMissing, InputError
+from avatars.files import sha256_of
+from avatars.rotations import matrix_from_axis_angle
 
 if TYPE_CHECKING:
     from avatars.motion import Motion
@@ -52,7 +61,13 @@ KEYPOINT_NAMES_133: tuple[str, ...] = (
 """COCO-WholeBody order (Jin et al. 2020): 17 body, 6 feet, 68 face (iBUG: contour first), 21 left hand, 21 right hand.
 The wrist stands three times: body 9 and 10, and the first point of each hand."""
 
-_REQUIRED = {"v_template", "f", "weights", "J_regressor", "kintree_table", "shapedirs", "posedirs"}
+_FILE_SHAPES = {  # None stands for any number; V for the number of vertices
+    "v_template": ("V", 3), "f": (None, 3), "weights": ("V", 55), "J_regressor": (55, "V"), "kintree_table": (2, 55),
+    "shapedirs": ("V", 3, None), "posedirs": ("V", 3, 486), "lmk_faces_idx": (51,), "lmk_bary_coords": (51, 3),
+    "dynamic_lmk_faces_idx": (None, 17), "dynamic_lmk_bary_coords": (None, 17, 3),
+}  # fmt: skip
+_SHAPE_COLUMNS = 300
+"""Expression starts at this column of `shapedirs` (as `smplx` reads it), when there are more."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,11 +84,19 @@ class BodyPoints:
     def __len__(self) -> int:
         return self.template.shape[0]
 
+    def __getitem__(self, index: slice | Tensor) -> BodyPoints:
+        """Some of the points."""
+        return _map_tensors(self, lambda t: t[index])
+
+    def to(self, device: torch.device | str) -> BodyPoints:
+        """The points with their tensors on `device`."""
+        return _map_tensors(self, lambda t: t.to(device))
+
     def rest(
         self, betas: Float[Tensor, "*frames shape"], expression: Float[Tensor, "*frames expression"] | None = None
     ) -> Float[Tensor, "*frames points 3"]:
         """Positions in the T-pose, meters; without a frame dimension when neither argument has one."""
-        raise NotImplementedError
+        return _blend(self.template, self.shapedirs, self.exprdirs, betas, expression)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,28 +107,58 @@ class PosedBody:
     betas: Float[Tensor, "*frames shape"]
     expression: Float[Tensor, "*frames expression"] | None
     rotations: Float[Tensor, "frames 55 3 3"]
-    """Local joint rotations."""
+    """Joint rotations relative to the parent joint."""
     joints: Float[Tensor, "frames 55 3"]
     """Posed joints, meters, world."""
     A_world_rest: Float[Tensor, "frames 55 3 4"]
     """Skinning transforms without their last row: x_posed = sum_k w_k (A_k[:, :3] x_rest + A_k[:, 3])."""
 
+    def __len__(self) -> int:
+        return self.joints.shape[0]
+
     @property
     def T_world_rest(self) -> Float[Tensor, "frames 55 4 4"]:
         """The skinning transforms as 4x4 matrices."""
-        raise NotImplementedError
+        last = self.A_world_rest.new_tensor([0.0, 0.0, 0.0, 1.0]).expand(*self.A_world_rest.shape[:2], 1, 4)
+        return torch.cat([self.A_world_rest, last], -2)
 
     def points(self, points: BodyPoints) -> Float[Tensor, "frames points 3"]:
         """Pose chosen vertices (made once with `body.subset`), meters, world."""
-        raise NotImplementedError
+        rest = points.rest(self.betas, self.expression)
+        if points.posedirs is not None:
+            feature = (self.rotations[:, 1:] - torch.eye(3, device=rest.device)).reshape(len(self), 486)
+            rest = rest + (feature @ points.posedirs.reshape(-1, 486).T).reshape(len(self), -1, 3)
+        return skin(points.weights, self.A_world_rest, rest)
 
     def vertices(self, indices: Int[Tensor, " points"] | None = None) -> Float[Tensor, "frames points 3"]:
         """Posed vertices, all or chosen ones, meters, world."""
-        raise NotImplementedError
+        return self.points(self.body.points if indices is None else self.body.subset(indices))
+
+    def landmarks(self) -> Float[Tensor, "frames 68 3"]:
+        """Face landmarks in iBUG order, contour first, meters, world. The contour is the one of a frontal face."""
+        return self._keypoints(self.body.keypoints)[:, 23:91]
 
     def keypoints_133(self) -> Float[Tensor, "frames 133 3"]:
         """COCO-WholeBody keypoints (`KEYPOINT_NAMES_133`), meters, world."""
-        raise NotImplementedError
+        return self._keypoints(self.body.keypoints)
+
+    def _keypoints(self, layout: KeypointLayout) -> Tensor:
+        posed = self.points(layout.points)
+        singles = posed[:, : layout.n_single]
+        corners = posed[:, layout.n_single :].reshape(len(self), -1, 3, 3)
+        landmarks = (corners * layout.barycentric[:, :, None]).sum(2)
+        return torch.cat([self.joints, singles, landmarks], 1)[:, layout.order]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class KeypointLayout:
+    """Where the 133 keypoints come from: `order` picks from [55 joints, single vertices, landmarks]."""
+
+    points: BodyPoints
+    """First the single vertices, then three corners for each landmark."""
+    n_single: int
+    barycentric: Float[Tensor, "68 3"]
+    order: Int[Tensor, " keypoints"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -114,17 +167,17 @@ class Body:
 
     path: Path
     sha256: str
-    """Hash of the file: what `Motion.body_sha256` names."""
+    """Names the body whose `betas` these are (`Motion.body_sha256`): the hash of a licensed file; of the default body
+    the hash of its recipe, the same on every machine."""
     faces: Int[Tensor, "faces 3"]
     parents: tuple[int, ...]
     """Parent of each of the 55 joints, -1 for the root."""
-    v_template: Float[Tensor, "vertices 3"]
-    """T-pose, meters, +Y up, facing +Z, the person's left at +X."""
-    shapedirs: Float[Tensor, "vertices 3 shape"]
-    exprdirs: Float[Tensor, "vertices 3 expression"]
-    posedirs: Float[Tensor, "vertices 3 486"] | None
-    lbs_weights: Float[Tensor, "vertices 55"]
+    points: BodyPoints
+    """All vertices."""
     J_regressor: Float[Tensor, "55 vertices"]
+    joint_points: BodyPoints
+    """The rest joints as a linear map of betas and expression."""
+    keypoints: KeypointLayout
 
     @staticmethod
     def load(
@@ -135,13 +188,44 @@ class Body:
 
         Raises BodyFileMissing when the file is not there, InputError when it is no SMPL-X npz.
         """
-        raise NotImplementedError
+        path = path or os.environ.get("SMPLX_BODY")
+        if path is None:
+            from avatars.default_body import default_body_path
 
-    joint_names = JOINT_NAMES
+            path = default_body_path()
+        path = Path(path).expanduser().absolute()
+        if not path.is_file():
+            raise BodyFileMissing(
+                f"No body file at {path}. Give the path of an SMPLX_*.npz (from https://smpl-x.is.tue.mpg.de), or "
+                "leave --body and SMPLX_BODY unset to use the free default body."
+            )
+        stamp = path.stat().st_mtime_ns
+        return _load(path, stamp, n_betas, n_expression).to(device)
+
+    @property
+    def joint_names(self) -> tuple[str, ...]:
+        return JOINT_NAMES
+
+    @property
+    def v_template(self) -> Float[Tensor, "vertices 3"]:
+        """T-pose of zero betas, meters, +Y up, facing +Z, the person's left at +X."""
+        return self.points.template
+
+    @property
+    def shapedirs(self) -> Float[Tensor, "vertices 3 shape"]:
+        return self.points.shapedirs
+
+    @property
+    def exprdirs(self) -> Float[Tensor, "vertices 3 expression"]:
+        return self.points.exprdirs
+
+    @property
+    def lbs_weights(self) -> Float[Tensor, "vertices 55"]:
+        return self.points.weights
 
     @property
     def n_vertices(self) -> int:
-        return self.v_template.shape[0]
+        return len(self.points)
 
     @property
     def n_betas(self) -> int:
@@ -155,7 +239,7 @@ class Body:
         self, betas: Float[Tensor, "*frames shape"], expression: Float[Tensor, "*frames expression"] | None = None
     ) -> tuple[Float[Tensor, "*frames vertices 3"], Float[Tensor, "*frames 55 3"]]:
         """Rest (T-pose) vertices and joints, meters."""
-        raise NotImplementedError
+        return self.points.rest(betas, expression), self.joint_points.rest(betas, expression)
 
     def pose(
         self,
@@ -164,17 +248,43 @@ class Body:
         transl: Float[Tensor, "frames 3"] | None = None,
         expression: Float[Tensor, "*frames expression"] | None = None,
     ) -> PosedBody:
-        """Place the joints. `betas` and `expression` are one for all frames (shape,) or one per frame (frames, shape);
-        fewer coefficients than the body has are padded with zeros."""
-        raise NotImplementedError
+        """Place the joints.
+
+        `poses` are full axis-angle poses (radians, hand mean included). `betas` and `expression` are one for all frames
+        (shape,) or one per frame (frames, shape); coefficients that are not given are zero. `transl` in meters.
+        """
+        rest = self.joint_points.rest(betas, expression)
+        rotations = matrix_from_axis_angle(poses)
+        world, joints = _kinematic_chain(rotations, rest, self.parents)
+        if transl is not None:
+            joints = joints + transl[:, None]
+        shift = joints - (world @ rest[..., None]).squeeze(-1)
+        A = torch.cat([world, shift[..., None]], -1)
+        return PosedBody(self, betas, expression, rotations, joints, A)
 
     def pose_motion(self, motion: Motion) -> PosedBody:
         """Place the joints for every frame of a motion. Raises InputError when its betas belong to another body."""
-        raise NotImplementedError
+        if motion.body_sha256 not in ("", self.sha256):
+            raise InputError(
+                f"The betas of motion {motion.name!r} belong to another body ({motion.body_sha256[:12]}...) than "
+                f"{self.path} ({self.sha256[:12]}...). Load that body, or replace its betas."
+            )
+        return self.pose(motion.poses, motion.betas, motion.transl, motion.expression)
 
     def subset(self, indices: Int[Tensor, " points"]) -> BodyPoints:
         """Chosen vertices, to be posed many times with `PosedBody.points`."""
-        raise NotImplementedError
+        return self.points[indices]
+
+    def vertices(
+        self,
+        poses: Float[Tensor, "frames 55 3"],
+        betas: Float[Tensor, "*frames shape"],
+        transl: Float[Tensor, "frames 3"] | None = None,
+        expression: Float[Tensor, "*frames expression"] | None = None,
+        indices: Int[Tensor, " points"] | None = None,
+    ) -> Float[Tensor, "frames points 3"]:
+        """`pose(...).vertices(indices)`."""
+        return self.pose(poses, betas, transl, expression).vertices(indices)
 
     def keypoints_133(
         self,
@@ -188,4 +298,169 @@ class Body:
 
     def to(self, device: torch.device | str) -> Body:
         """The body with its tensors on `device`."""
-        raise NotImplementedError
+        if self.faces.device == torch.device(device):
+            return self
+        return _map_tensors(self, lambda t: t.to(device))
+
+
+def skin(
+    weights: Float[Tensor, "points 55"],
+    A_world_rest: Float[Tensor, "frames 55 3 4"],
+    rest: Float[Tensor, "*frames points 3"],
+) -> Float[Tensor, "frames points 3"]:
+    """Linear blend skinning as one matrix product."""
+    frames = A_world_rest.shape[0]
+    blended = (weights @ A_world_rest.reshape(frames, 55, 12)).reshape(frames, -1, 3, 4)
+    return (blended[..., :3] * rest[..., None, :]).sum(-1) + blended[..., 3]
+
+
+def _blend(
+    template: Tensor, shapedirs: Tensor, exprdirs: Tensor, betas: Tensor, expression: Tensor | None
+) -> Float[Tensor, "*frames points 3"]:
+    result = template + _combine(shapedirs, betas, "betas")
+    return result if expression is None else result + _combine(exprdirs, expression, "expression")
+
+
+def _combine(dirs: Float[Tensor, "points 3 n"], coefficients: Float[Tensor, "*frames m"], name: str) -> Tensor:
+    count = coefficients.shape[-1]
+    if count > dirs.shape[-1]:
+        raise InputError(
+            f"{count} {name} given, the body was loaded with {dirs.shape[-1]}. Load it with n_{name}={count} or more."
+        )
+    flat = coefficients @ dirs[..., :count].reshape(-1, count).T
+    return flat.reshape(*coefficients.shape[:-1], -1, 3)
+
+
+def _kinematic_chain(
+    rotations: Float[Tensor, "frames 55 3 3"], rest: Float[Tensor, "*frames 55 3"], parents: tuple[int, ...]
+) -> tuple[Float[Tensor, "frames 55 3 3"], Float[Tensor, "frames 55 3"]]:
+    """World rotations and positions of the joints, one matrix product per level of the tree."""
+    levels, places, order = _levels(parents)
+    parent = torch.tensor([max(p, 0) for p in parents], device=rest.device)
+    offsets = (rest - rest.index_select(-2, parent)).expand(*rotations.shape[:2], 3)
+    world, joints = [rotations[:, :1]], [rest[..., :1, :].expand(rotations.shape[0], 1, 3)]
+    for joint_ids, parent_places in zip(levels[1:], places[1:], strict=True):
+        above = world[-1][:, parent_places]
+        joints.append(joints[-1][:, parent_places] + (above @ offsets[:, joint_ids, :, None]).squeeze(-1))
+        world.append(above @ rotations[:, joint_ids])
+    return torch.cat(world, 1)[:, order], torch.cat(joints, 1)[:, order]
+
+
+@functools.lru_cache(maxsize=8)
+def _levels(parents: tuple[int, ...]) -> tuple[list[list[int]], list[list[int]], list[int]]:
+    """Joints by depth, each one's parent's place in the level above, and the way back to joint order."""
+    depth = [0] * len(parents)
+    for joint, parent in enumerate(parents):
+        depth[joint] = 0 if parent < 0 else depth[parent] + 1
+    levels = [[j for j in range(len(parents)) if depth[j] == d] for d in range(max(depth) + 1)]
+    places = [[levels[max(d - 1, 0)].index(max(parents[j], 0)) for j in level] for d, level in enumerate(levels)]
+    flat = [j for level in levels for j in level]
+    return levels, places, [flat.index(j) for j in range(len(parents))]
+
+
+def _map_tensors(container, change):
+    """A copy of a frozen dataclass with `change` applied to its tensors, also inside its dataclasses."""
+    new = {}
+    for f in fields(container):
+        value = getattr(container, f.name)
+        if isinstance(value, Tensor):
+            new[f.name] = change(value)
+        elif isinstance(value, BodyPoints | KeypointLayout):
+            new[f.name] = _map_tensors(value, change)
+    return replace(container, **new)
+
+
+# -------------------------------------------------------------------------------------------------------- reading files
+
+
+@functools.lru_cache(maxsize=4)
+def _load(path: Path, _stamp: int, n_betas: int, n_expression: int) -> Body:
+    data = _read_npz(path)
+    shape, expression = _split_shapedirs(data["shapedirs"], n_betas, n_expression)
+    posedirs = data["posedirs"]
+    points = BodyPoints(
+        template=_float(data["v_template"]),
+        shapedirs=_float(shape),
+        exprdirs=_float(expression),
+        posedirs=_float(posedirs) if posedirs.any() else None,
+        weights=_float(data["weights"]),
+    )
+    faces = torch.from_numpy(data["f"].astype(np.int64))
+    J = _float(data["J_regressor"])
+    recipe = data.get("recipe")
+    return Body(
+        path=path,
+        sha256=sha256_of(path) if recipe is None else hashlib.sha256(str(recipe).encode()).hexdigest(),
+        faces=faces,
+        parents=(-1, *(int(p) for p in data["kintree_table"][0, 1:])),
+        points=points,
+        J_regressor=J,
+        joint_points=_joint_points(points, J),
+        keypoints=_keypoint_layout(points, faces, data),
+    )
+
+
+def _read_npz(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an SMPL-X npz, their shapes checked. Raises InputError when they are not all there."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            data = {key: archive[key] for key in (*_FILE_SHAPES, "recipe") if key in archive.files}
+    except (OSError, ValueError, zipfile.BadZipFile, AttributeError, EOFError) as error:
+        raise InputError(f"{path} cannot be read as an npz ({error}). Give an SMPLX_*.npz.") from None
+    if missing := sorted(set(_FILE_SHAPES) - set(data)):
+        raise InputError(
+            f"{path} is no SMPL-X model: it lacks {', '.join(missing)}. Give an SMPLX_*.npz (SMPL and SMPL-H differ)."
+        )
+    vertices = len(data["v_template"])
+    for key, wanted in _FILE_SHAPES.items():
+        expected = tuple(vertices if n == "V" else n for n in wanted)
+        found = data[key].shape
+        if len(found) != len(expected) or any(n not in (None, m) for n, m in zip(expected, found, strict=True)):
+            raise InputError(f"{path} is no SMPL-X model: `{key}` has shape {found}, expected {expected}.")
+    if vertices <= max(KEYPOINT_VERTICES.values()):
+        raise InputError(f"{path} has {vertices} vertices; SMPL-X has 10,475, and its keypoints need {9929 + 1}.")
+    return data
+
+
+def _split_shapedirs(shapedirs: np.ndarray, n_betas: int, n_expression: int) -> tuple[np.ndarray, np.ndarray]:
+    """Shape and expression columns: 300 + 100, or 10 + 10 in the older files (as `smplx` reads them)."""
+    full = shapedirs.shape[-1] >= 400
+    n_shape = _SHAPE_COLUMNS if full else 10
+    if not full and n_betas > 10:
+        n_betas = 10
+    return shapedirs[..., :n_betas][..., :n_shape], shapedirs[..., n_shape : n_shape + n_expression]
+
+
+def _float(array: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+
+
+def _joint_points(points: BodyPoints, J_regressor: Float[Tensor, "55 vertices"]) -> BodyPoints:
+    """Rest joints are linear in the vertices, and so in betas and expression."""
+    J = J_regressor.double()
+
+    def regress(t: Tensor) -> Tensor:
+        return torch.einsum("jv,vck->jck", J, t.double()).float().contiguous()
+
+    return BodyPoints(
+        template=(J @ points.template.double()).float(),
+        shapedirs=regress(points.shapedirs),
+        exprdirs=regress(points.exprdirs),
+        posedirs=None,
+        weights=torch.eye(55),
+    )
+
+
+def _keypoint_layout(points: BodyPoints, faces: Tensor, data: dict[str, np.ndarray]) -> KeypointLayout:
+    """Where each of `KEYPOINT_NAMES_133` is found. The contour is the frontal row of the file's table."""
+    triangles = np.concatenate([data["dynamic_lmk_faces_idx"][0], data["lmk_faces_idx"]]).astype(np.int64)
+    barycentric = np.concatenate([data["dynamic_lmk_bary_coords"][0], data["lmk_bary_coords"]])
+    corners = faces[torch.from_numpy(triangles)]
+    singles = torch.tensor(list(KEYPOINT_VERTICES.values()))
+    sources = [*JOINT_NAMES, *KEYPOINT_VERTICES, *_FACE_68]
+    return KeypointLayout(
+        points=points[torch.cat([singles, corners.reshape(-1)])],
+        n_single=len(singles),
+        barycentric=_float(barycentric),
+        order=torch.tensor([sources.index(name) for name in KEYPOINT_NAMES_133]),
+    )
