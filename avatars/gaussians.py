@@ -60,7 +60,9 @@ class Gaussians:
         Raises InputError when there is a frames dimension: a PLY holds one set.
         """
         if self.means.ndim != 2:
-            raise InputError(f"A PLY holds one set of Gaussians; these have shape {tuple(self.means.shape)}. Choose a frame.")
+            raise InputError(
+                f"A PLY holds one set of Gaussians; these have shape {tuple(self.means.shape)}. Choose a frame."
+            )
         opacities = self.opacities.clamp(1e-6, 1 - 1e-6)
         columns = torch.cat(
             [
@@ -105,8 +107,9 @@ class Gaussians:
 
 
 _PLY_TYPES = {
-    "char": "i1", "uchar": "u1", "short": "<i2", "ushort": "<u2", "int": "<i4", "uint": "<u4", "float": "<f4", "double": "<f8",
-    "int8": "i1", "uint8": "u1", "int16": "<i2", "uint16": "<u2", "int32": "<i4", "uint32": "<u4", "float32": "<f4",
+    "char": "i1", "uchar": "u1", "short": "<i2", "ushort": "<u2", "int": "<i4", "uint": "<u4", "float": "<f4",
+    "double": "<f8", "int8": "i1", "uint8": "u1", "int16": "<i2", "uint16": "<u2", "int32": "<i4", "uint32": "<u4",
+    "float32": "<f4",
     "float64": "<f8",
 }  # fmt: skip
 

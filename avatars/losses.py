@@ -53,9 +53,7 @@ def mask_loss(
     return ((alpha - mask).abs() * weight).sum() / weight.sum().clamp_min(1.0)
 
 
-def laplacian(
-    values: Float[Tensor, "n channels"], neighbors: Int[Tensor, "n k"]
-) -> Float[Tensor, "n channels"]:
+def laplacian(values: Float[Tensor, "n channels"], neighbors: Int[Tensor, "n k"]) -> Float[Tensor, "n channels"]:
     """Each Gaussian's value minus the mean over its neighbors."""
     n, k = neighbors.shape
     gathered = values.index_select(0, neighbors.reshape(-1)).view(n, k, -1)

@@ -43,7 +43,7 @@ def ssim(image: Float[Tensor, "channels height width"], target: Float[Tensor, "c
 
     Raises ValueError when the image is smaller than the window.
     """
-    channels, height, width = image.shape
+    height, width = image.shape[-2:]
     window = gaussian_window()
     if min(height, width) < len(window):
         raise ValueError(f"SSIM needs at least {len(window)} x {len(window)} pixels, found {height} x {width}.")

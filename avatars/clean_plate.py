@@ -1,0 +1,69 @@
+"""The room without the person: given as an image, or the median of a still camera's frames where nobody stands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, UInt8
+
+from avatars.errors import InputError
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CleanPlate:
+    """The person-free background of a still camera, and where it is known."""
+
+    rgb: UInt8[np.ndarray, "height width 3"]
+    known: Bool[np.ndarray, "height width"]
+    source: str
+    """"true", "estimated" or "none", as in `Scores.background`."""
+
+    @staticmethod
+    def read(path: str | Path, size_hw: tuple[int, int]) -> CleanPlate:
+        """An image of the empty room from the very same camera.
+
+        Raises InputError when it cannot be read or has another size than the video.
+        """
+        from PIL import Image, UnidentifiedImageError
+
+        try:
+            rgb = np.array(Image.open(path).convert("RGB"))
+        except (OSError, UnidentifiedImageError) as error:
+            raise InputError(f"{path} cannot be read as an image ({error}).") from None
+        if rgb.shape[:2] != size_hw:
+            raise InputError(
+                f"{path} is {rgb.shape[:2]} (height, width), but the video is {size_hw}: not the same camera."
+            )
+        return CleanPlate(rgb, np.ones(size_hw, bool), "true")
+
+
+def estimate_clean_plate(
+    frames: UInt8[np.ndarray, "frames height width 3"],
+    person: Bool[np.ndarray, "frames height width"],
+    *,
+    min_views: int = 4,
+    max_spread: int = 14,
+) -> CleanPlate:
+    """Median over the frames in which a pixel is clear of the person; known where enough frames saw it and agree.
+
+    A moving camera makes the frames disagree, so that nothing is known and `source` is "none". `person` should be
+    generous. `max_spread` bounds the interquartile range, in 8-bit steps.
+    """
+    views = (~person).sum(0)
+    values = np.where(person[..., None], np.int16(1000), frames.astype(np.int16))
+    values.sort(axis=0)
+
+    def quantile(q: float) -> np.ndarray:
+        index = np.clip((q * (views - 1)).round().astype(np.int64), 0, len(frames) - 1)
+        return np.take_along_axis(values, index[None, ..., None], axis=0)[0]
+
+    middle = quantile(0.5)
+    spread = (quantile(0.75) - quantile(0.25)).max(-1)
+    seen = views >= min_views
+    known = seen & (spread <= max_spread)
+    if known.sum() < 0.7 * max(int(seen.sum()), 1):
+        known[:] = False  # what moves outside the person is the camera
+    rgb = np.where(known[..., None], middle, 0).astype(np.uint8)
+    return CleanPlate(rgb, known, "estimated" if known.any() else "none")

@@ -1,0 +1,100 @@
+"""Posed points and the frames they stand in, in; a first color per point, and how well it was seen, out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from avatars.crops import Crop
+
+DEPTH_TOLERANCE_M = 0.025
+"""How far behind the rendered depth a point may lie and still count as seen."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sighting:
+    """One frame's view of the points."""
+
+    crop: Crop
+    means: Float[Tensor, "n 3"]
+    normals: Float[Tensor, "n 3"]
+    """World axes, about unit."""
+    depth_m: Float[Tensor, "height width"]
+    """Camera z of the points' own surface, +inf where there is none."""
+    gain: Float[Tensor, "n 3"]
+    """Factor by which light and exposure change the albedo here; taken off."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SeenColors:
+    """What the frames say about each point."""
+
+    rgb: Float[Tensor, "n 3"]
+    coverage: Float[Tensor, " n"]
+    """Sum of the weights of the frames that saw the point; 0 where none did."""
+
+
+def seen_colors(sightings: Iterable[Sighting], *, rounds: int = 3, tolerance: float = 0.1) -> SeenColors:
+    """Robust mean color of each point over the frames that see it, nearest and most frontal first.
+
+    Iteratively reweighted: what lies `tolerance` off the mean counts half (an object passing by, a highlight, a limb
+    that the tracked pose puts in the wrong place).
+    """
+    observed = [_observe(s) for s in sightings]
+    rgb = torch.stack([o[0] for o in observed])
+    weight = torch.stack([o[1] for o in observed])
+    coverage = weight.sum(0)
+    trusted = weight
+    for _ in range(rounds):
+        mean = (rgb * trusted[..., None]).sum(0) / trusted.sum(0).clamp_min(1e-9)[:, None]
+        trusted = weight / (1.0 + (rgb - mean).square().sum(-1) / tolerance**2)
+    return SeenColors(mean, coverage)
+
+
+def _observe(s: Sighting) -> tuple[Float[Tensor, "n 3"], Float[Tensor, " n"]]:
+    """Color and weight of each point in one frame; weight 0 where it is hidden, turned away or outside the mask."""
+    height, width = s.depth_m.shape
+    in_camera = s.crop.camera.to_camera(s.means)
+    pixels = s.crop.camera.project(s.means)
+    grid = (2 * pixels / torch.tensor([width, height]) - 1)[None, None]
+    sure = -F.max_pool2d(-s.crop.mask[None, None], 3, 1, 1)[0]
+    depth = torch.where(s.depth_m.isfinite(), s.depth_m, 0.0)
+    image = torch.cat([s.crop.rgb, sure])[None]
+    r, g, b, mask = F.grid_sample(image, grid, align_corners=False)[0, :, 0].unbind(0)
+    surface = F.grid_sample(depth[None, None], grid, mode="nearest", align_corners=False)[0, 0, 0]
+    towards = F.normalize(in_camera, dim=-1)
+    normals = s.normals @ s.crop.camera.T_cam_world[:3, :3].t()
+    cosine = -(towards * normals).sum(-1)
+    visible = (in_camera[:, 2] < surface + DEPTH_TOLERANCE_M) & (cosine > 0.15) & (mask > 0.6)
+    weight = torch.where(visible, cosine.clamp_min(0) ** 2 * mask / in_camera[:, 2].clamp_min(0.1) ** 2, 0.0)
+    return torch.stack([r, g, b], -1) / s.gain, weight
+
+
+def fill_unseen(
+    seen: SeenColors, rest: Float[Tensor, "n 3"], *, least_coverage: float, k: int = 4
+) -> Float[Tensor, "n 3"]:
+    """Colors with every badly seen point given the mean of its nearest well seen ones, or of their mirror images.
+
+    The mirror plane is x = 0 of the T-pose: what only the left side shows is a better guess for the right than the
+    nearest color is.
+    """
+    from scipy.spatial import cKDTree
+
+    good = seen.coverage > least_coverage
+    if not bool(good.any()):
+        return torch.full_like(seen.rgb, 0.5)
+    if bool(good.all()):
+        return seen.rgb
+    source, colors = rest[good], seen.rgb[good]
+    both = torch.cat([source, source * torch.tensor([-1.0, 1.0, 1.0])])
+    distance, index = cKDTree(both.numpy()).query(rest[~good].numpy(), k=min(k, len(both)), workers=-1)
+    index = torch.from_numpy(index).reshape(len(distance), -1) % len(source)
+    weight = 1.0 / (torch.from_numpy(distance).float().reshape(len(distance), -1) + 1e-3) ** 2
+    filled = seen.rgb.clone()
+    filled[~good] = (colors[index] * weight[..., None]).sum(1) / weight.sum(1, keepdim=True)
+    return filled

@@ -1,0 +1,33 @@
+"""Gaussians being fitted, on a posed body, in the capture's light: the render that is held against a frame."""
+
+from __future__ import annotations
+
+from jaxtyping import Float
+from torch import Tensor
+
+from avatars.body import PosedBody
+from avatars.camera import Camera
+from avatars.gaussian_parameters import GaussianParameters
+from avatars.gaussians import Gaussians
+from avatars.rasterizer import Render, rasterize
+from avatars.rig import Rig
+from avatars.shading import shading
+
+
+def draw(
+    rig: Rig,
+    p: GaussianParameters,
+    posed: PosedBody,
+    camera: Camera,
+    exposure: Float[Tensor, " 3"],
+    *,
+    shade: bool = True,
+    surface: Tensor | None = None,
+) -> Render:
+    """The Gaussians on a posed body as the capture's camera sees them, in the capture's light and at its exposure."""
+    points = rig.pose(posed, p.offsets, p.quats, surface)
+    colors = p.albedo[None] * shading(points.normals, p.light) if shade else p.albedo[None]
+    colors = colors * exposure.exp()
+    return rasterize(
+        Gaussians(points.means, points.quats, p.log_scales.exp(), p.opacity_logits.sigmoid(), colors), camera
+    )

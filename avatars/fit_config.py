@@ -1,0 +1,76 @@
+"""Options of fitting; imports nothing heavy, because the command line shows them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+Quality = Literal["draft", "standard", "high"]
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One step from coarse to fine."""
+
+    level: int
+    """Reduction of the crop's resolution: 1, 2, 4 or 8."""
+    density: float
+    """Share of the final number of Gaussians."""
+    iterations: int
+
+
+@dataclass(frozen=True, slots=True)
+class FitWeights:
+    """Weights of the losses and of the ties between neighbors."""
+
+    ssim: float = 0.2
+    mask: float = 0.1
+    smooth_offset: float = 0.02
+    """Laplacian of offsets, per spacing."""
+    smooth_scale: float = 0.002
+    smooth_color: float = 0.001
+    stiff_hands: float = 10.0
+    """How much stiffer hands are tied than the rest."""
+    shrink: float = 0.02
+    """Against Gaussians that grow beyond twice their spacing."""
+
+
+@dataclass(frozen=True, slots=True)
+class FitConfig:
+    """How an avatar is fitted to a tracked video."""
+
+    size_px: int = 512
+    """The person's crop is about this many pixels on its longer side; smaller videos are not enlarged."""
+    n_gaussians: int | None = None
+    """None: from the size, about 40k at 256 and 100k at 512."""
+    stages: tuple[Stage, ...] = (Stage(4, 0.12, 900), Stage(2, 0.4, 700), Stage(1, 1.0, 600))
+    held_out_every: int = 8
+    """Every so many frames one is kept from fitting and scored; 0 keeps none."""
+    score_frames: int = 48
+    """At most so many of them are scored."""
+    color_init: bool = True
+    """Colors projected from the frames instead of gray."""
+    refine_pose: bool = True
+    refine_shape: bool = True
+    shading: bool = True
+    """Fit a smooth light in the capture's world and take it off the colors."""
+    exposure: bool = True
+    """Fit a gain per frame and channel and take it off the colors."""
+    random_background: bool = True
+    seed: int = 0
+    weights: FitWeights = field(default_factory=FitWeights)
+
+    @staticmethod
+    def preset(quality: Quality, *, size_px: int = 512, seed: int = 0) -> FitConfig:
+        """Settings behind a single word: draft is for a first look, high takes about twice as long as standard."""
+        config = FitConfig(size_px=size_px, seed=seed)
+        if quality == "draft":
+            return replace(config, stages=(Stage(4, 0.2, 500), Stage(2, 0.6, 350), Stage(1, 0.6, 80)), score_frames=16)
+        if quality == "high":
+            return replace(config, stages=(Stage(4, 0.12, 1400), Stage(2, 0.4, 1400), Stage(1, 1.4, 1600)))
+        return config
+
+    @property
+    def count(self) -> int:
+        """The final number of Gaussians."""
+        return self.n_gaussians or round(40_000 * (self.size_px / 256) ** 1.32)

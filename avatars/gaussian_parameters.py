@@ -1,0 +1,87 @@
+"""The numbers that fitting changes: how they start on the body's surface, and how a coarse set becomes a fine one."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from avatars.binding import Neighbors
+from avatars.rig import Rig
+from avatars.rotations import quaternion_from_matrix
+from avatars.shading import N_COEFFICIENTS
+
+FLATNESS = 0.3
+"""Standard deviation along the normal, relative to that along the surface, at the start."""
+WIDTH_PER_SPACING = 0.75
+"""Standard deviation along the surface, relative to the spacing: neighbors overlap with no hole between."""
+START_OPACITY = 0.9
+
+
+@dataclass(slots=True, eq=False)
+class GaussianParameters:
+    """Leaves of the optimization, named as in `Avatar`; positions are in the axes of the T-pose."""
+
+    offsets: Float[Tensor, "n 3"]
+    quats: Float[Tensor, "n 4"]
+    log_scales: Float[Tensor, "n 3"]
+    opacity_logits: Float[Tensor, " n"]
+    albedo: Float[Tensor, "n 3"]
+    light: Float[Tensor, "8 3"]
+
+    def leaves(self) -> dict[str, Tensor]:
+        """Name -> tensor."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+    def require_gradients(self, required: bool = True) -> GaussianParameters:
+        """The same tensors, made leaves that do or do not take gradients."""
+        return GaussianParameters(**{k: v.detach().clone().requires_grad_(required) for k, v in self.leaves().items()})
+
+
+def on_the_surface(rig: Rig, neighbors: Neighbors) -> GaussianParameters:
+    """Flat gray Gaussians lying in the surface, as wide as their spacing asks for."""
+    n = len(rig.binding)
+    width = (WIDTH_PER_SPACING * neighbors.spacing_m).clamp(2e-4, 0.05)
+    scales = torch.stack([width, width, FLATNESS * width], -1)
+    return GaussianParameters(
+        torch.zeros(n, 3),
+        lying_flat(rig.normals),
+        scales.log(),
+        torch.full((n,), math.log(START_OPACITY / (1 - START_OPACITY))),
+        torch.full((n, 3), 0.5),
+        torch.zeros(N_COEFFICIENTS, 3),
+    )
+
+
+def lying_flat(normals: Float[Tensor, "n 3"]) -> Float[Tensor, "n 4"]:
+    """Orientations (wxyz) whose third axis is the normal."""
+    helper = torch.where(normals[:, :1].abs() < 0.9, torch.tensor([1.0, 0.0, 0.0]), torch.tensor([0.0, 1.0, 0.0]))
+    first = torch.nn.functional.normalize(torch.linalg.cross(helper, normals), dim=-1)
+    second = torch.linalg.cross(normals, first)
+    return quaternion_from_matrix(torch.stack([first, second, normals], -1))
+
+
+def refined(
+    coarse: GaussianParameters, coarse_rig: Rig, fine_rig: Rig, fine_neighbors: Neighbors, k: int = 4
+) -> GaussianParameters:
+    """A finer set whose offsets and colors are those of the nearest coarse Gaussians on the same side of the surface.
+
+    Shapes and opacities start afresh: they belong to the spacing.
+    """
+    from scipy.spatial import cKDTree
+
+    def place(rig: Rig) -> Tensor:  # normals keep the two sides of thin parts apart
+        return torch.cat([rig.surface, 0.03 * rig.normals], -1)
+
+    distance, index = cKDTree(place(coarse_rig).numpy()).query(place(fine_rig).numpy(), k=k, workers=-1)
+    weight = torch.from_numpy(1.0 / (distance + 1e-3) ** 2).float()
+    weight = (weight / weight.sum(-1, keepdim=True))[..., None]
+    index = torch.from_numpy(index)
+    fine = on_the_surface(fine_rig, fine_neighbors)
+    fine.offsets = (coarse.offsets.detach()[index] * weight).sum(1)
+    fine.albedo = (coarse.albedo.detach()[index] * weight).sum(1)
+    fine.light = coarse.light.detach().clone()
+    return fine

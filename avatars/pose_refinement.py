@@ -1,0 +1,80 @@
+"""Tracked poses in; poses that make the render agree with the frames out, one small correction per frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from avatars.body import Body, PosedBody
+from avatars.motion import JAW, LEFT_EYE, N_JOINTS, RIGHT_EYE, Motion
+from avatars.rotations import axis_angle_from_matrix, matrix_from_axis_angle
+from avatars.row_adam import RowAdam
+
+WIDTH = N_JOINTS * 3 + 3
+"""Numbers per frame: 55 rotations (axis-angle, added) and a translation (m)."""
+
+
+@dataclass(slots=True, eq=False)
+class PoseRefinement:
+    """Tracked frames and the correction of each, trained one frame at a time."""
+
+    motion: Motion
+    corrections: RowAdam
+
+    @staticmethod
+    def of(motion: Motion, *, rotation_lr: float, transl_lr: float, decay: float, smoothness: float) -> PoseRefinement:
+        """No corrections yet. Learning rates in radians and meters; face and eyes are left as tracked."""
+        lr = torch.full((WIDTH,), rotation_lr)
+        lr[-3:] = transl_lr
+        rows = lr[:-3].view(N_JOINTS, 3)
+        rows[25:55] *= 0.5  # fingers: small in the image, easily led astray
+        rows[[JAW, LEFT_EYE, RIGHT_EYE]] = 0.0
+        return PoseRefinement(motion, RowAdam(len(motion), lr, decay=decay, smoothness=smoothness))
+
+    def pose(self, body: Body, betas: Tensor, i: int, correction: Float[Tensor, " width"]) -> PosedBody:
+        """The body in frame i with a correction added to its tracked pose."""
+        poses = self.motion.poses[i] + correction[:-3].view(N_JOINTS, 3)
+        transl = self.motion.transl[i] + correction[-3:]
+        expression = self.motion.expression[i : i + 1]
+        return body.pose(poses[None], betas, transl[None], expression if bool(expression.any()) else None)
+
+    def refined(self) -> Motion:
+        """The motion with its corrections added."""
+        delta = self.corrections.values
+        poses = self.motion.poses + delta[:, :-3].view(-1, N_JOINTS, 3)
+        return replace(self.motion, poses=poses, transl=self.motion.transl + delta[:, -3:])
+
+
+def carried_over(tracked: Motion, refined: Motion, unseen: Motion) -> Motion:
+    """`unseen` frames as tracked, turned by the corrections that refinement gave the nearest frames before and after.
+
+    `tracked` and `refined` are the same training frames, before and after. Corrections are rotations on the left of
+    the joint's own, weighted by time; this uses nothing of the unseen frames but their tracked pose.
+    """
+    before, after, share = _bracket(tracked.times_s, unseen.times_s)
+    correction = matrix_from_axis_angle(refined.poses) @ matrix_from_axis_angle(tracked.poses).transpose(-1, -2)
+    angle = axis_angle_from_matrix(correction)
+    turned = torch.lerp(angle[before], angle[after], share[:, None, None])
+    poses = axis_angle_from_matrix(matrix_from_axis_angle(turned) @ matrix_from_axis_angle(unseen.poses))
+    shift = refined.transl - tracked.transl
+    transl = unseen.transl + torch.lerp(shift[before], shift[after], share[:, None])
+    return replace(unseen, poses=poses, transl=transl)
+
+
+def between(
+    values: Float[Tensor, "frames channels"], times_s: Tensor, wanted_s: Tensor
+) -> Float[Tensor, "wanted channels"]:
+    """Values at times in between, linearly."""
+    before, after, share = _bracket(times_s, wanted_s)
+    return torch.lerp(values[before], values[after], share[:, None])
+
+
+def _bracket(times_s: Tensor, wanted_s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Indices before and after each wanted time, and how far it lies between them, in [0, 1]."""
+    after = torch.searchsorted(times_s.contiguous(), wanted_s.contiguous()).clamp(0, len(times_s) - 1)
+    before = (after - 1).clamp_min(0)
+    span = (times_s[after] - times_s[before]).clamp_min(1e-9)
+    return before, after, ((wanted_s - times_s[before]) / span).clamp(0.0, 1.0).float()

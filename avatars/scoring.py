@@ -1,0 +1,120 @@
+"""A fit and its held-out frames in; scores out, with the pose as tracked and with the pose fitted to the frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from avatars.crops import Crop
+from avatars.drawing import draw
+from avatars.fit_target import FitTarget, difference
+from avatars.metrics import Scores, psnr, ssim
+from avatars.motion import Motion
+from avatars.pose_refinement import PoseRefinement, between, carried_over
+from avatars.progress import progress
+from avatars.rasterizer import Render
+
+if TYPE_CHECKING:
+    from avatars.fitting import Fit
+
+POSE_STEPS = ((4, 20), (2, 20))
+"""Levels and iterations of fitting the pose to a held-out frame."""
+
+
+@dataclass(frozen=True, slots=True)
+class FrameScore:
+    """One frame's numbers."""
+
+    psnr_box_db: float
+    psnr_masked_db: float
+    ssim_box: float
+
+
+def score_held_out(fit: Fit, motion: Motion, held_out: list[int]) -> tuple[Scores | None, Motion]:
+    """Scores over the held-out crops, and the motion of all crops with what refinement found.
+
+    Held-out frames give nothing to the avatar. Their pose is the tracked one, corrected like their neighbors in the
+    training set; fitting it to the frame (Gaussians frozen) is the other, kinder, figure.
+    """
+    train = torch.tensor(fit.train)
+    tracked, found = motion[train], fit.pose.refined()
+    whole = carried_over(tracked, found, motion)
+    whole.poses[train], whole.transl[train] = found.poses, found.transl
+    if not held_out:
+        return None, whole
+    step = max(len(held_out) / fit.config.score_frames, 1.0)
+    chosen = [held_out[int(i * step)] for i in range(int(len(held_out) / step))]
+    exposures = between(fit.exposure.values, tracked.times_s, motion.times_s[torch.tensor(chosen)])
+    refinement = PoseRefinement.of(
+        whole[torch.tensor(chosen)], rotation_lr=0.006, transl_lr=0.003, decay=0.1, smoothness=0.0
+    )
+    plain: list[FrameScore] = []
+    fitted: list[FrameScore] = []
+    for row, i in enumerate(progress(chosen, "score held-out frames")):
+        crop = fit.crops.crop(i)
+        plain.append(score_frame(_drawn(fit, refinement, row, crop, exposures[row]), crop))
+        fit_pose(fit, refinement, row, i, exposures[row])
+        fitted.append(score_frame(_drawn(fit, refinement, row, crop, exposures[row]), crop))
+    return _scores(fitted, plain, fit.crops.background), whole
+
+
+def fit_pose(fit: Fit, refinement: PoseRefinement, row: int, i: int, exposure: Float[Tensor, " 3"]) -> None:
+    """Fit the pose of one frame to its crop; Gaussians, shape, light and exposure stay as they are."""
+    assert fit.rig is not None and fit.parameters is not None
+    frozen = fit.parameters.require_gradients(False)
+    for level, iterations in POSE_STEPS:
+        crop = fit.crops.crop(i, level)
+        target = FitTarget.of(crop, torch.zeros(3), over_plate=True)
+        for step in range(iterations):
+            correction = refinement.corrections.leaf(row)
+            posed = refinement.pose(fit.body, fit.betas, row, correction)
+            render = draw(fit.rig, frozen, posed, crop.camera, exposure, shade=fit.config.shading)
+            difference(render, target, ssim_weight=0.2, mask_weight=0.1).backward()
+            assert correction.grad is not None
+            refinement.corrections.step(row, correction.grad, (level / 4) * (1 - 0.8 * step / iterations))
+
+
+@torch.no_grad()
+def _drawn(fit: Fit, refinement: PoseRefinement, row: int, crop: Crop, exposure: Tensor) -> Render:
+    assert fit.rig is not None and fit.parameters is not None
+    posed = refinement.pose(fit.body, fit.betas, row, refinement.corrections.values[row])
+    return draw(fit.rig, fit.parameters, posed, crop.camera, exposure, shade=fit.config.shading)
+
+
+def score_frame(render: Render, crop: Crop) -> FrameScore:
+    """Compare a one-frame render with its crop.
+
+    The box is the tight one around the mask. The background is the plate where it is known and black elsewhere; where
+    nothing at all is known (a moving camera) the frame, too, is cut out over black.
+    """
+    alpha = render.alpha[0, 0]
+    image = (render.rgb[0] + (1 - alpha) * crop.plate).clamp(0, 1)
+    truth = crop.rgb if bool((crop.known > 0).any()) else crop.rgb * crop.mask
+    rows, columns = torch.nonzero(crop.mask > 0.5).unbind(-1)
+    if len(rows) == 0:
+        rows, columns = torch.tensor([0, crop.mask.shape[0] - 1]), torch.tensor([0, crop.mask.shape[1] - 1])
+    box = (..., slice(int(rows.min()), int(rows.max()) + 1), slice(int(columns.min()), int(columns.max()) + 1))
+    small = min(image[box].shape[1:]) < 11
+    return FrameScore(
+        psnr(image[box], truth[box]),
+        psnr(image, crop.rgb, crop.mask),
+        float("nan") if small else ssim(image[box], truth[box]),
+    )
+
+
+def _scores(fitted: list[FrameScore], plain: list[FrameScore], background: str) -> Scores:
+    return Scores(
+        psnr_box_fitpose_db=fmean(s.psnr_box_db for s in fitted),
+        psnr_box_db=fmean(s.psnr_box_db for s in plain),
+        ssim_box_fitpose=fmean(s.ssim_box for s in fitted),
+        ssim_box=fmean(s.ssim_box for s in plain),
+        psnr_masked_fitpose_db=fmean(s.psnr_masked_db for s in fitted),
+        psnr_masked_db=fmean(s.psnr_masked_db for s in plain),
+        background=background,
+        n_frames=len(fitted),
+    )
