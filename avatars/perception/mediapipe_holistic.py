@@ -126,9 +126,7 @@ class _OtherPeople:
             np.clip(other[:, 0].astype(int), 0, mask.shape[1] - 1),
         ]
         drawn = found.segmentation_mask[mask == 0].sum() / max(float((first.segmentation_mask > 0.5).sum()), 1.0)
-        return bool(
-            core.min() > 0.7 and _torso_px(other) > 0.35 * size and inside[5:17].mean() < 0.3 and drawn > 0.12
-        )
+        return bool(core.min() > 0.7 and _torso_px(other) > 0.35 * size and inside[5:17].mean() < 0.3 and drawn > 0.12)
 
     def close(self) -> None:
         """Free the network."""

@@ -1,0 +1,131 @@
+"""Where a fit starts: sides put right, times between valid frames, the root's turn and distance in every frame."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from avatars.perception.containers import MIRRORED, Keypoints
+
+SHOULDERS, HIPS = (5, 6), (11, 12)
+TORSO = (5, 6, 11, 12)
+PAIRED = (5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16)
+
+FLIP_COST = 3.0
+"""What believing that a frame's sides are exchanged costs; a jump of one radian costs about one."""
+
+
+def side_exchanges(keypoints: Keypoints, times_s: Float[Tensor, " frames"]) -> Bool[Tensor, " frames"]:
+    """Frames in which the detector took the back for the front, or left for right.
+
+    Viterbi (1967) over two states per frame, as seen and mirrored: a state costs `FLIP_COST` times how surely the
+    frame shows its sides, a step costs what the body would have to jump. All frames are taken as valid.
+    """
+    mirrored = keypoints.mirrored(torch.ones(len(keypoints), dtype=torch.bool))
+    points = torch.stack([keypoints.xy, mirrored.xy], 1)[:, :, PAIRED]
+    weight = torch.stack([keypoints.score, mirrored.score], 1)[:, :, PAIRED]
+    scale = torso_px(keypoints)
+    yaw = torch.stack([yaw_of(keypoints), yaw_of(mirrored)], 1)
+    step_s = (times_s[1:] - times_s[:-1]).float().clamp(1 / 60, 0.5)
+    both = (weight[1:, :, None] * weight[:-1, None]).clamp_min(0.0)
+    moved = (points[1:, :, None] - points[:-1, None]).norm(dim=-1) / scale[1:, None, None, None]
+    jump = (both * (moved / (step_s[:, None, None, None] * 6.0 + 0.1)).square().clamp_max(4.0)).sum(-1)
+    jump = jump / both.sum(-1).clamp_min(1e-3)
+    turned = _wrapped(yaw[1:, :, None] - yaw[:-1, None]).abs()
+    turn = (turned / (step_s[:, None, None] * 8.0 + 0.3)).square().clamp_max(4.0)
+    cost_of_step = jump + turn  # (frames - 1, state now, state before)
+    cost_of_state = torch.stack([torch.zeros(len(keypoints)), FLIP_COST * _frontal_evidence(keypoints)], 1)
+    return _viterbi(cost_of_state, cost_of_step) == 1
+
+
+def _frontal_evidence(keypoints: Keypoints) -> Float[Tensor, " frames"]:
+    """In [0.2, 1]: how surely the detector saw a face, which it does not confuse with the back of a head."""
+    face = keypoints.score[:, 23:91].mean(1)
+    return 0.2 + 0.8 * face
+
+
+def _viterbi(state: Float[Tensor, "frames 2"], step: Float[Tensor, "steps 2 2"]) -> Tensor:
+    """Cheapest path of states, one per frame."""
+    total, back = state[0], []
+    for now, between in zip(state[1:], step, strict=True):
+        best = (total[None] + between).min(1)
+        back.append(best.indices)
+        total = best.values + now
+    path = [int(total.argmin())]
+    for pointers in reversed(back):
+        path.append(int(pointers[path[-1]]))
+    return torch.tensor(path[::-1])
+
+
+def yaw_of(keypoints: Keypoints) -> Float[Tensor, " frames"]:
+    """Heading (radians) from shoulders and hips: 0 facing the camera, positive turned to the person's left."""
+    across = _across(keypoints)
+    return torch.atan2(-across[:, 2], across[:, 0])
+
+
+def _across(keypoints: Keypoints) -> Float[Tensor, "frames 3"]:
+    """The person's left minus right at shoulders and hips, in view axes: x right, y up, z toward the viewer."""
+    points = view_hints(keypoints)
+    across = (points[:, 5] - points[:, 6]) + (points[:, 11] - points[:, 12])
+    return torch.nn.functional.normalize(across, dim=-1)
+
+
+def view_hints(keypoints: Keypoints) -> Float[Tensor, "frames 133 3"]:
+    """The 3D hint in view axes (x right, y up, z toward the viewer), NaN where there is none.
+
+    Without a hint the image stands in, flat but for which side is nearer: nothing.
+    """
+    flip = torch.tensor([1.0, -1.0, -1.0])
+    if keypoints.world_m is not None:
+        return keypoints.world_m * flip
+    meters = keypoints.xy / torso_px(keypoints)[:, None, None] * 0.5
+    return torch.cat([meters, torch.zeros_like(meters[..., :1])], -1) * flip
+
+
+def torso_px(keypoints: Keypoints) -> Float[Tensor, " frames"]:
+    """Shoulders to hips in pixels, smoothed over the clip by a running median, at least 5."""
+    shoulders, hips = keypoints.xy[:, SHOULDERS].mean(1), keypoints.xy[:, HIPS].mean(1)
+    width = (keypoints.xy[:, 5] - keypoints.xy[:, 6]).norm(dim=-1)
+    return running_median(torch.maximum((shoulders - hips).norm(dim=-1), width), 9).clamp_min(5.0)
+
+
+def running_median(values: Float[Tensor, " frames"], width: int) -> Float[Tensor, " frames"]:
+    """Median over `width` (odd) neighbors; the ends repeat."""
+    half = width // 2
+    padded = torch.cat([values[:1].expand(half), values, values[-1:].expand(half)])
+    return padded.unfold(0, width, 1).median(-1).values
+
+
+def root_rotations(keypoints: Keypoints) -> Float[Tensor, "frames 3 3"]:
+    """Root orientation in view axes from the torso's 3D hint: across from right to left, up from hips to shoulders."""
+    points = view_hints(keypoints)
+    x = _across(keypoints)
+    up = points[:, SHOULDERS].mean(1) - points[:, HIPS].mean(1)
+    z = torch.nn.functional.normalize(torch.linalg.cross(x, up), dim=-1)
+    return torch.stack([x, torch.linalg.cross(z, x), z], -1)
+
+
+def distances_m(
+    keypoints: Keypoints, points_m: Float[Tensor, "frames 133 3"], focal_px: float
+) -> Float[Tensor, " frames"]:
+    """Distance at which the posed points (view axes) spread over the image as widely as the keypoints do."""
+    order = [*range(17), 19, 22]
+    weight = (keypoints.score[:, order] * (keypoints.score[:, order] > 0.3)).clamp_min(1e-4)[..., None]
+    weight = weight / weight.sum(1, keepdim=True)
+
+    def spread(points: Tensor) -> Tensor:
+        centered = points - (points * weight).sum(1, keepdim=True)
+        return (centered.square() * weight).sum((1, 2)).sqrt()
+
+    ratio = spread(points_m[:, order, :2]) / spread(keypoints.xy[:, order]).clamp_min(1.0)
+    return running_median(focal_px * ratio, 9).clamp(0.3, 100.0)
+
+
+def _wrapped(angle: Tensor) -> Tensor:
+    return torch.remainder(angle + math.pi, 2 * math.pi) - math.pi
+
+
+assert len(MIRRORED) == 133

@@ -1,0 +1,100 @@
+"""A fit in view axes -> Motion and Camera in a world whose +Y is up, whose ground is y = 0, with the person near the
+origin."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from avatars.body import Body
+from avatars.camera import Camera
+from avatars.keypoint_fit import BodyFit
+from avatars.motion import GLOBAL, Motion
+from avatars.rotations import axis_angle_from_matrix
+
+MAX_TILT_DEG = 25.0
+FULL_TURN_DEG = 300.0
+FEET = slice(17, 23)
+
+
+def place_in_world(
+    fit: BodyFit,
+    body: Body,
+    *,
+    size_hw: tuple[int, int],
+    times_s: Float[Tensor, " frames"],
+    valid: Bool[Tensor, " frames"],
+    name: str,
+) -> tuple[Motion, Camera]:
+    """Motion over all frames (invalid ones hold the nearest valid pose) and the still camera that saw it."""
+    R_world_view = level_rotation(up_direction(fit, body))
+    rotation, pelvis = R_world_view @ fit.rotation, fit.pelvis @ R_world_view.T
+    posed = body.pose(fit.poses, fit.betas, None, fit.expression)
+    root = posed.joints[:, 0]
+    points = (posed.keypoints_133() - root[:, None]) @ rotation.transpose(-1, -2) + pelvis[:, None]
+    ground = points[:, FEET, 1].amin(1).quantile(0.1)
+    center = pelvis.median(0).values
+    origin = torch.stack([center[0], ground, center[2]])
+    poses = fit.poses.clone()
+    poses[:, GLOBAL] = axis_angle_from_matrix(rotation)
+    seen = _nearest_valid(valid)
+    motion = Motion(
+        poses=poses[seen],
+        transl=(pelvis - origin - root)[seen],
+        betas=fit.betas,
+        expression=fit.expression[seen],
+        times_s=times_s,
+        valid=valid,
+        body_sha256=body.sha256,
+        name=name,
+    )
+    return motion, _camera(R_world_view, origin, fit.focal_px, size_hw)
+
+
+def _camera(R_world_view: Tensor, origin: Tensor, focal_px: float, size_hw: tuple[int, int]) -> Camera:
+    height, width = size_hw
+    to_opencv = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
+    T_cam_world = torch.eye(4)
+    T_cam_world[:3, :3] = to_opencv @ R_world_view.T
+    T_cam_world[:3, 3] = T_cam_world[:3, :3] @ origin
+    K = torch.tensor([[focal_px, 0.0, width / 2], [0.0, focal_px, height / 2], [0.0, 0.0, 1.0]])
+    return Camera(K, T_cam_world, size_hw)
+
+
+def up_direction(fit: BodyFit, body: Body) -> Float[Tensor, "3"]:
+    """Up in view axes. The camera is taken as level, unless the person turns all the way round: then leaning forward
+    cancels and the mean of the body's own axis is up (at most `MAX_TILT_DEG` from level)."""
+    level = torch.tensor([0.0, 1.0, 0.0])
+    if not turns_around(fit.rotation):
+        return level
+    points = body.pose(fit.poses, fit.betas).joints
+    torso = torch.nn.functional.normalize(points[:, 12] - points[:, 0], dim=-1)
+    axis = (fit.rotation @ torso[..., None])[..., 0]
+    heading = torch.atan2(fit.rotation[:, 0, 2], fit.rotation[:, 2, 2])
+    sector = ((heading + math.pi) / (2 * math.pi) * 12).long().clamp(0, 11)
+    by_heading = torch.stack([axis[sector == k].mean(0) for k in range(12) if bool((sector == k).any())])
+    up = torch.nn.functional.normalize(by_heading.mean(0), dim=0)
+    return up if up[1] > math.cos(math.radians(MAX_TILT_DEG)) else level
+
+
+def turns_around(rotation: Float[Tensor, "frames 3 3"]) -> bool:
+    """Whether the headings cover (nearly) the whole circle."""
+    heading = torch.atan2(rotation[:, 0, 2], rotation[:, 2, 2])
+    sector = ((heading + math.pi) / (2 * math.pi) * 12).long().clamp(0, 11)
+    return len(sector.unique()) * 30.0 >= FULL_TURN_DEG
+
+
+def level_rotation(up: Float[Tensor, "3"]) -> Float[Tensor, "3 3"]:
+    """The smallest turn that takes `up` (unit) to +Y, with no turn about +Y: x stays horizontal in the view."""
+    z = torch.nn.functional.normalize(torch.linalg.cross(torch.tensor([1.0, 0.0, 0.0]), up), dim=0)
+    return torch.stack([torch.linalg.cross(up, z), up, z])
+
+
+def _nearest_valid(valid: Bool[Tensor, " frames"]) -> Tensor:
+    """For each frame of the clip, which of the valid frames (counted among themselves) is nearest."""
+    index = torch.nonzero(valid)[:, 0].float()
+    frames = torch.arange(len(valid)).float()
+    return (frames[:, None] - index).abs().argmin(1)
