@@ -61,7 +61,7 @@ class Track:
     masks: UInt8[Tensor, "frames height width"] | None
     """Probability of the person times 255; None where the track was made without masks."""
     video: SourceVideo
-    config: TrackConfig = TrackConfig()
+    config: TrackConfig
 
     def save(self, folder: str | Path) -> Path:
         """Write `motion.npz`, `keypoints.npz`, `masks.npz` and, last, `track.json`."""

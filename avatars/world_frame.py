@@ -64,7 +64,7 @@ def _camera(R_world_view: Tensor, origin: Tensor, focal_px: float, size_hw: tupl
     return Camera(K, T_cam_world, size_hw)
 
 
-def up_direction(fit: BodyFit, body: Body) -> Float[Tensor, "3"]:
+def up_direction(fit: BodyFit, body: Body) -> Float[Tensor, " 3"]:
     """Up in view axes. The camera is taken as level, unless the person turns all the way round: then leaning forward
     cancels and the mean of the body's own axis is up (at most `MAX_TILT_DEG` from level)."""
     level = torch.tensor([0.0, 1.0, 0.0])
@@ -87,7 +87,7 @@ def turns_around(rotation: Float[Tensor, "frames 3 3"]) -> bool:
     return len(sector.unique()) * 30.0 >= FULL_TURN_DEG
 
 
-def level_rotation(up: Float[Tensor, "3"]) -> Float[Tensor, "3 3"]:
+def level_rotation(up: Float[Tensor, " 3"]) -> Float[Tensor, "3 3"]:
     """The smallest turn that takes `up` (unit) to +Y, with no turn about +Y: x stays horizontal in the view."""
     z = torch.nn.functional.normalize(torch.linalg.cross(torch.tensor([1.0, 0.0, 0.0]), up), dim=0)
     return torch.stack([torch.linalg.cross(up, z), up, z])
