@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from avatars.errors import InputError
+from avatars.files import read_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,7 @@ class MotionEntry:
 
     path: Path
     label: str
-    """Action class in the manifest; default: the file's name without its number."""
+    """Action class in the manifest; default: what `reenact features` noted, else the file's name without its number."""
     licence: str = ""
 
 
@@ -181,8 +182,15 @@ def _motion(item: dict[str, Any], path: Path, where: str) -> MotionEntry:
     _check_keys(item, {"path", "label", "licence"}, {"path"}, where)
     if path.suffix.lower() not in {".npz", ".bvh"}:
         raise InputError(f"{where}: {path} is no motion. Give an npz (from `reenact features CLIP`) or a BVH file.")
-    label = _optional_text(item, "label", where) or label_from_name(path)
+    label = _optional_text(item, "label", where) or _label_beside(path) or label_from_name(path)
     return MotionEntry(path, label, _optional_text(item, "licence", where))
+
+
+def _label_beside(path: Path) -> str:
+    """The label in the card that `reenact features` writes beside a motion; "" where there is none."""
+    card = path.with_suffix(".json")
+    found = read_json(card) if card.is_file() else {}
+    return str(found.get("label", "")) if isinstance(found, dict) else ""
 
 
 def label_from_name(path: Path) -> str:

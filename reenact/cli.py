@@ -1,0 +1,28 @@
+"""The `reenact` command: features, run, demo."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import tyro
+
+from avatars import console
+from reenact.demo_command import DemoCommand
+from reenact.features_command import FeaturesCommand
+from reenact.run_command import RunCommand
+
+Commands = (
+    Annotated[FeaturesCommand, tyro.conf.subcommand("features")]
+    | Annotated[RunCommand, tyro.conf.subcommand("run")]
+    | Annotated[DemoCommand, tyro.conf.subcommand("demo")]
+)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    sys.exit(console.main(Commands, prog="reenact", description="Avatars x motions x places -> labelled clips."))
+
+
+if __name__ == "__main__":
+    main()
