@@ -104,10 +104,9 @@ class PosedBody:
     """A body with its joints placed, one pose per frame."""
 
     body: Body
+    poses: Float[Tensor, "frames 55 3"]
     betas: Float[Tensor, "*frames shape"]
     expression: Float[Tensor, "*frames expression"] | None
-    rotations: Float[Tensor, "frames 55 3 3"]
-    """Joint rotations relative to the parent joint."""
     joints: Float[Tensor, "frames 55 3"]
     """Posed joints, meters, world."""
     A_world_rest: Float[Tensor, "frames 55 3 4"]
@@ -126,8 +125,8 @@ class PosedBody:
         """Pose chosen vertices (made once with `body.subset`), meters, world."""
         rest = points.rest(self.betas, self.expression)
         if points.posedirs is not None:
-            feature = (self.rotations[:, 1:] - torch.eye(3, device=rest.device)).reshape(len(self), 486)
-            rest = rest + (feature @ points.posedirs.reshape(-1, 486).T).reshape(len(self), -1, 3)
+            feature = matrix_from_axis_angle(self.poses[:, 1:]) - torch.eye(3, device=rest.device)
+            rest = rest + (feature.reshape(-1, 486) @ points.posedirs.reshape(-1, 486).T).reshape(len(self), -1, 3)
         return skin(points.weights, self.A_world_rest, rest)
 
     def vertices(self, indices: Int[Tensor, " points"] | None = None) -> Float[Tensor, "frames points 3"]:
@@ -136,28 +135,23 @@ class PosedBody:
 
     def landmarks(self) -> Float[Tensor, "frames 68 3"]:
         """Face landmarks in iBUG order, contour first, meters, world. The contour is the one of a frontal face."""
-        return self._keypoints(self.body.keypoints)[:, 23:91]
+        return self.keypoints_133()[:, 23:91]
 
     def keypoints_133(self) -> Float[Tensor, "frames 133 3"]:
         """COCO-WholeBody keypoints (`KEYPOINT_NAMES_133`), meters, world."""
-        return self._keypoints(self.body.keypoints)
-
-    def _keypoints(self, layout: KeypointLayout) -> Tensor:
-        posed = self.points(layout.points)
-        singles = posed[:, : layout.n_single]
-        corners = posed[:, layout.n_single :].reshape(len(self), -1, 3, 3)
-        landmarks = (corners * layout.barycentric[:, :, None]).sum(2)
-        return torch.cat([self.joints, singles, landmarks], 1)[:, layout.order]
+        layout = self.body.keypoints
+        surface = layout.mix @ self.points(layout.points)
+        return torch.cat([self.joints, surface], 1).index_select(1, layout.order)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class KeypointLayout:
-    """Where the 133 keypoints come from: `order` picks from [55 joints, single vertices, landmarks]."""
+    """Where the 133 keypoints come from: `order` picks from [55 joints, 21 single vertices, 68 landmarks]."""
 
     points: BodyPoints
-    """First the single vertices, then three corners for each landmark."""
-    n_single: int
-    barycentric: Float[Tensor, "68 3"]
+    """The vertices needed, each once."""
+    mix: Float[Tensor, "21+68 points"]
+    """Single vertices and landmarks (barycentric) as combinations of them."""
     order: Int[Tensor, " keypoints"]
 
 
@@ -254,13 +248,8 @@ class Body:
         (shape,) or one per frame (frames, shape); coefficients that are not given are zero. `transl` in meters.
         """
         rest = self.joint_points.rest(betas, expression)
-        rotations = matrix_from_axis_angle(poses)
-        world, joints = _kinematic_chain(rotations, rest, self.parents)
-        if transl is not None:
-            joints = joints + transl[:, None]
-        shift = joints - (world @ rest[..., None]).squeeze(-1)
-        A = torch.cat([world, shift[..., None]], -1)
-        return PosedBody(self, betas, expression, rotations, joints, A)
+        A, joints = _ForwardKinematics.apply(poses, rest if rest.ndim == 3 else rest[None], transl, self.parents)
+        return PosedBody(self, poses, betas, expression, joints, A)
 
     def pose_motion(self, motion: Motion) -> PosedBody:
         """Place the joints for every frame of a motion. Raises InputError when its betas belong to another body."""
@@ -310,8 +299,10 @@ def skin(
 ) -> Float[Tensor, "frames points 3"]:
     """Linear blend skinning as one matrix product."""
     frames = A_world_rest.shape[0]
-    blended = (weights @ A_world_rest.reshape(frames, 55, 12)).reshape(frames, -1, 3, 4)
-    return (blended[..., :3] * rest[..., None, :]).sum(-1) + blended[..., 3]
+    blended = (weights @ A_world_rest.transpose(0, 1).reshape(55, -1)).reshape(-1, frames, 3, 4)
+    rest = rest if rest.ndim == 3 else rest[None]
+    homogeneous = torch.nn.functional.pad(rest, (0, 1), value=1.0).transpose(0, 1)
+    return (blended * homogeneous[:, :, None]).sum(-1).transpose(0, 1)
 
 
 def _blend(
@@ -331,31 +322,120 @@ def _combine(dirs: Float[Tensor, "points 3 n"], coefficients: Float[Tensor, "*fr
     return flat.reshape(*coefficients.shape[:-1], -1, 3)
 
 
-def _kinematic_chain(
-    rotations: Float[Tensor, "frames 55 3 3"], rest: Float[Tensor, "*frames 55 3"], parents: tuple[int, ...]
-) -> tuple[Float[Tensor, "frames 55 3 3"], Float[Tensor, "frames 55 3"]]:
-    """World rotations and positions of the joints, one matrix product per level of the tree."""
-    levels, places, order = _levels(parents)
-    parent = torch.tensor([max(p, 0) for p in parents], device=rest.device)
-    offsets = (rest - rest.index_select(-2, parent)).expand(*rotations.shape[:2], 3)
-    world, joints = [rotations[:, :1]], [rest[..., :1, :].expand(rotations.shape[0], 1, 3)]
-    for joint_ids, parent_places in zip(levels[1:], places[1:], strict=True):
-        above = world[-1][:, parent_places]
-        joints.append(joints[-1][:, parent_places] + (above @ offsets[:, joint_ids, :, None]).squeeze(-1))
-        world.append(above @ rotations[:, joint_ids])
-    return torch.cat(world, 1)[:, order], torch.cat(joints, 1)[:, order]
+class _ForwardKinematics(torch.autograd.Function):
+    """Axis-angles (frames, 55, 3), rest joints (frames or 1, 55, 3) and transl to skinning transforms and posed joints.
+
+    The gradient is written out, because this runs a thousand times per tracked video: turning joint c moves all below
+    it rigidly, so its world gradient is the sum of their torques about it, which one product with the tree's
+    descendant matrix gives for all joints. Axis-angles get theirs through the left Jacobian of SO(3)
+    (Sola et al. 2018, "A micro Lie theory", eq. 145). Tensors are joint first, so that skinning is one matrix product.
+    """
+
+    @staticmethod
+    def forward(ctx, poses: Tensor, rest: Tensor, transl: Tensor | None, parents: tuple[int, ...]):
+        tree = _tree(parents, poses.device)
+        omega, j = poses.transpose(0, 1), rest.transpose(0, 1)  # (55, frames, 3)
+        offsets = torch.cat([j[:1], j[1:] - j[tree.parent[1:]]]).expand(omega.shape)
+        local = torch.cat([_rodrigues(omega), offsets[..., None]], -1)[tree.order]
+        levels = [local[: tree.sizes[0]]]
+        for part, above in zip(local.split(tree.sizes)[1:], tree.above[1:], strict=True):
+            outer = levels[-1].index_select(0, above)
+            inner = outer[..., :3] @ part
+            inner[..., 3] += outer[..., 3]
+            levels.append(inner)
+        placed = torch.cat(levels)[tree.back]  # T_world_joint, (55, frames, 3, 4)
+        if transl is not None:
+            placed[..., 3] += transl
+        W, p = placed[..., :3], placed[..., 3]
+        A = torch.cat([W, (p - (W * j[..., None, :]).sum(-1))[..., None]], -1)
+        ctx.save_for_backward(omega, j, W, p)
+        ctx.tree = tree
+        return A.transpose(0, 1), p.transpose(0, 1)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad_A: Tensor, grad_p: Tensor):
+        omega, j, W, p = ctx.saved_tensors
+        tree, count = ctx.tree, len(p)
+        gA = grad_A.transpose(0, 1)
+        gt = gA[..., 3]
+        force = grad_p.transpose(0, 1) + gt
+        gW = gA[..., :3] - gt[..., None] * j[..., None, :]
+        torque = sum(torch.linalg.cross(W[..., k], gW[..., k]) for k in range(3)) + torch.linalg.cross(p, force)
+        below = (tree.descendants @ torch.cat([force, torque], -1).reshape(count, -1)).reshape(count, -1, 6)
+        force, torque = below[..., :3], below[..., 3:]
+        torque = torque - torch.linalg.cross(p, force)
+        W_parent = torch.cat([torch.eye(3, device=p.device).expand_as(W[:1]), W[tree.parent[1:]]])
+        turn = (W_parent * torque[..., None]).sum(-2)  # both in the parent's frame
+        push = (W_parent * force[..., None]).sum(-2)
+        grad_rest = (push - (W * gt[..., None]).sum(-2)).index_add(0, tree.parent[1:], push[1:], alpha=-1)
+        if j.shape[1] == 1:
+            grad_rest = grad_rest.sum(1, keepdim=True)
+        _, b, c = _rodrigues_factors(omega)
+        turned = torch.linalg.cross(omega, turn)
+        grad_omega = turn - b[..., None] * turned + c[..., None] * torch.linalg.cross(omega, turned)
+        grad_transl = force[0] if ctx.needs_input_grad[2] else None
+        return grad_omega.transpose(0, 1), grad_rest.transpose(0, 1), grad_transl, None
+
+
+def _rodrigues_factors(omega: Float[Tensor, "*batch 3"]) -> tuple[Tensor, Tensor, Tensor]:
+    """sin(t)/t, (1 - cos t)/t^2 and (t - sin t)/t^3 for t = |omega|, by their series where t is small."""
+    squared = omega.square().sum(-1)
+    small = squared < 1e-2
+    t = torch.where(small, torch.ones_like(squared), squared).sqrt()
+    sin = torch.sin(t)
+    a = torch.where(small, 1.0 - squared / 6.0 * (1.0 - squared / 20.0), sin / t)
+    b = torch.where(small, 0.5 - squared / 24.0 * (1.0 - squared / 30.0), (1.0 - torch.cos(t)) / t**2)
+    c = torch.where(small, 1.0 / 6.0 - squared / 120.0 * (1.0 - squared / 42.0), (t - sin) / t**3)
+    return a, b, c
+
+
+def _rodrigues(omega: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:
+    a, b, _ = _rodrigues_factors(omega)
+    x, y, z = (omega * a[..., None]).unbind(-1)
+    outer = (omega * b[..., None])[..., :, None] * omega[..., None, :]
+    o = 1.0 - b * omega.square().sum(-1)
+    return outer + torch.stack([o, -z, y, z, o, -x, -y, x, o], -1).reshape(outer.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class _Tree:
+    """The kinematic tree by levels of depth."""
+
+    parent: Tensor
+    sizes: list[int]
+    """Joints in each level."""
+    above: list[Tensor]
+    """Per level, the place of each joint's parent in the level above."""
+    order: Tensor
+    """Joints, level after level."""
+    back: Tensor
+    """The place of each joint in `order`."""
+    descendants: Float[Tensor, "55 55"]
+    """1 where the column's joint is the row's joint or hangs below it."""
 
 
 @functools.lru_cache(maxsize=8)
-def _levels(parents: tuple[int, ...]) -> tuple[list[list[int]], list[list[int]], list[int]]:
-    """Joints by depth, each one's parent's place in the level above, and the way back to joint order."""
+def _tree(parents: tuple[int, ...], device: torch.device) -> _Tree:
     depth = [0] * len(parents)
+    descendants = torch.eye(len(parents))
     for joint, parent in enumerate(parents):
-        depth[joint] = 0 if parent < 0 else depth[parent] + 1
-    levels = [[j for j in range(len(parents)) if depth[j] == d] for d in range(max(depth) + 1)]
-    places = [[levels[max(d - 1, 0)].index(max(parents[j], 0)) for j in level] for d, level in enumerate(levels)]
-    flat = [j for level in levels for j in level]
-    return levels, places, [flat.index(j) for j in range(len(parents))]
+        if parent >= 0:
+            depth[joint] = depth[parent] + 1
+        while parent >= 0:
+            descendants[parent, joint] = 1.0
+            parent = parents[parent]
+    levels = [[j for j, at in enumerate(depth) if at == d] for d in range(max(depth) + 1)]
+    above = [[levels[max(d - 1, 0)].index(max(parents[j], 0)) for j in level] for d, level in enumerate(levels)]
+    order = [j for level in levels for j in level]
+    return _Tree(
+        parent=torch.tensor([max(p, 0) for p in parents], device=device),
+        sizes=[len(level) for level in levels],
+        above=[torch.tensor(places, device=device) for places in above],
+        order=torch.tensor(order, device=device),
+        back=torch.tensor([order.index(j) for j in range(len(parents))], device=device),
+        descendants=descendants.to(device),
+    )
 
 
 def _map_tensors(container, change):
@@ -455,12 +535,18 @@ def _keypoint_layout(points: BodyPoints, faces: Tensor, data: dict[str, np.ndarr
     """Where each of `KEYPOINT_NAMES_133` is found. The contour is the frontal row of the file's table."""
     triangles = np.concatenate([data["dynamic_lmk_faces_idx"][0], data["lmk_faces_idx"]]).astype(np.int64)
     barycentric = np.concatenate([data["dynamic_lmk_bary_coords"][0], data["lmk_bary_coords"]])
-    corners = faces[torch.from_numpy(triangles)]
-    singles = torch.tensor(list(KEYPOINT_VERTICES.values()))
+    corners = faces.numpy()[triangles]
+    singles = np.array(list(KEYPOINT_VERTICES.values()))
+    needed = np.unique(np.concatenate([singles, corners[barycentric != 0.0]]))
+    mix = np.zeros((len(singles) + len(corners), len(needed)))
+    mix[np.arange(len(singles)), np.searchsorted(needed, singles)] = 1.0
+    for i, (triangle, shares) in enumerate(zip(corners, barycentric, strict=True), start=len(singles)):
+        for vertex, share in zip(triangle, shares, strict=True):
+            if share != 0.0:
+                mix[i, np.searchsorted(needed, vertex)] += share
     sources = [*JOINT_NAMES, *KEYPOINT_VERTICES, *_FACE_68]
     return KeypointLayout(
-        points=points[torch.cat([singles, corners.reshape(-1)])],
-        n_single=len(singles),
-        barycentric=_float(barycentric),
+        points=points[torch.from_numpy(needed)],
+        mix=_float(mix),
         order=torch.tensor([sources.index(name) for name in KEYPOINT_NAMES_133]),
     )
