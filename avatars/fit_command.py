@@ -1,0 +1,126 @@
+"""`avatars fit VIDEO -o DIR`: track, fit, score and preview in one go; the folder appears whole or not at all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from avatars.fit_config import FitConfig, Quality
+from avatars.track_command import TrackConfig
+
+if TYPE_CHECKING:
+    from avatars.fitting import FitResult
+    from avatars.progress import StageClock
+    from avatars.tracking import Track
+
+SPACE_MIB = 200.0
+"""What a finished folder takes at most, about."""
+
+
+@dataclass(frozen=True)
+class FitCommand:
+    """Make an avatar from a video of a person turning on the spot."""
+
+    video: Annotated[Path, tyro.conf.Positional]
+    """Video of one person, whole body in view, camera still."""
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+    """Folder to make."""
+    quality: Quality = "standard"
+    """draft for a first look, high for about twice the time of standard."""
+    size: int = 512
+    """The person's longer side is fitted at about this many pixels."""
+    seed: int = 0
+    force: bool = False
+    """Replace an avatar that stands at the output folder, once the new one is whole."""
+    track: Path | None = None
+    """A folder that `avatars track` made from this very video; saves tracking it again."""
+    truth_background: Path | None = None
+    """Image of the empty room from the same still camera; default: estimated from the video."""
+    consent: str = ""
+    """Who may use this person's likeness and for what; kept in avatar.json."""
+    tracking: Annotated[TrackConfig, tyro.conf.arg(name="track-options")] = field(default_factory=TrackConfig)
+
+    def run(self) -> None:
+        """Track, fit, save; print scores and where the time went. Raises InputError for a video that cannot be used."""
+        from avatars.progress import StageClock
+
+        clock = StageClock()
+        self.check()
+        result = self.fit(clock)
+        if result.scores is not None:
+            print(result.scores.table())
+        print(clock.table())
+        print(f"{len(result.avatar)} Gaussians -> {self.output}")
+
+    def check(self) -> None:
+        """Everything that can be known to be wrong before work starts. Raises InputError."""
+        from avatars.errors import InputError
+        from avatars.files import require_fresh_folder, require_space
+        from avatars.video import probe
+
+        if self.size < 64:
+            raise InputError(f"--size {self.size} is too small for a person; take 64 or more.")
+        if not (self.force and (self.output / "avatar.json").is_file()):
+            require_fresh_folder(self.output, what="an avatar")
+        probe(self.video)
+        require_space(self.output, SPACE_MIB)
+        if self.truth_background is not None and not self.truth_background.is_file():
+            raise InputError(f"No image at {self.truth_background}.")
+
+    def fit(self, clock: StageClock) -> FitResult:
+        """Track (unless a track is given), fit, and write the folder."""
+        from avatars.avatar import fresh_folder
+        from avatars.body import Body
+        from avatars.clean_plate import CleanPlate
+        from avatars.fitting import fit_avatar
+
+        body = Body.load(self.tracking.body)
+        track = self._track(body, clock)
+        plate = None
+        if self.truth_background is not None:
+            plate = CleanPlate.read(self.truth_background, track.camera.size_hw)
+        config = FitConfig.preset(self.quality, size_px=self.size, seed=self.seed)
+        with fresh_folder(self.output, what="an avatar", force=self.force) as folder:
+            result = fit_avatar(self.video, track, config=config, body=body, plate=plate, clock=clock)
+            with clock.stage("preview"):
+                self._write(folder, result, track, clock)
+        return result
+
+    def _track(self, body: Any, clock: StageClock) -> Track:
+        """The track given or made. Raises InputError when the given one is of another video."""
+        from avatars.capture_check import check_capture
+        from avatars.errors import InputError
+        from avatars.files import sha256_of
+        from avatars.tracking import Track, track_video
+
+        if self.track is not None:
+            track = Track.load(self.track)
+            if track.video.sha256 != sha256_of(self.video):
+                raise InputError(f"{self.track} was tracked from another video than {self.video} ({track.video.path}).")
+        else:
+            with clock.stage("track"):
+                track = track_video(self.video, config=self.tracking, body=body)
+        check_capture(track.keypoints, self.video)
+        if track.masks is None:
+            raise InputError(f"{self.track} holds no masks; track again without --no-masks.")
+        return track
+
+    def _write(self, folder: Path, result: FitResult, track: Track, clock: StageClock) -> None:
+        from avatars.files import write_json
+        from avatars.fitting import describe
+        from avatars.preview import write_preview, write_turntable
+
+        (folder / "track").mkdir()
+        track.save(folder / "track")
+        result.motion.save(folder / "motion.npz")
+        write_preview(folder / "preview.png", result, track)
+        write_turntable(folder / "turntable.mp4", result.avatar)
+        source = {"video": self.video.name, "sha256": track.video.sha256}
+        write_json(
+            folder / "fit.json",
+            {"source": source, "quality": self.quality, "seconds": clock.seconds} | describe(result),
+        )
+        result.avatar.with_card(source=source, consent=self.consent).write_files(folder)

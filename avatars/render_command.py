@@ -1,0 +1,58 @@
+"""`avatars render AVATAR --motion MOTION.npz -o OUT.mp4`: an avatar performing a motion, over a color or an image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+
+@dataclass(frozen=True)
+class RenderCommand:
+    """Render an avatar performing a motion."""
+
+    avatar: Annotated[Path, tyro.conf.Positional]
+    """Folder that `avatars fit` made."""
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+    """Video to write (.mp4)."""
+    motion: Path | None = None
+    """Motion (npz, SMPL-X pose, or another format that `reenact features` writes); default: standing still."""
+    size: int = 512
+    """Height and width in pixels."""
+    background: str = "white"
+    """A color (white, #102030) or an image file."""
+    turntable: bool = False
+    """Let the camera go once around."""
+    fps: float | None = None
+    """Frame rate; default: the motion's own times."""
+    body: Path | None = None
+    """SMPL-X npz the avatar was fitted on; default: SMPLX_BODY, else the free default body."""
+
+    def run(self) -> None:
+        """Render. Raises InputError for a missing avatar or motion, or an output that exists."""
+        from avatars.avatar import Avatar
+        from avatars.body import Body
+        from avatars.errors import InputError
+        from avatars.motion import Motion
+        from avatars.progress import progress
+        from avatars.rendering import draw_motion, read_background, rest_motion
+        from avatars.video import VideoWriter
+
+        if self.output.exists():
+            raise InputError(f"{self.output} already exists; nothing was overwritten. Choose another -o.")
+        if self.size < 16:
+            raise InputError(f"--size {self.size} is too small; take 16 or more.")
+        background = read_background(self.background, (self.size, self.size))
+        avatar = Avatar.load(self.avatar, Body.load(self.body))
+        motion = rest_motion(avatar, 90) if self.motion is None else Motion.load(self.motion)
+        if not bool(motion.valid.any()):
+            raise InputError(f"{self.motion} has no frame with a person in it.")
+        motion = motion[motion.valid]
+        frames = draw_motion(avatar, motion, (self.size, self.size), background, turntable=self.turntable)
+        rate = self.fps or motion.fps or 30.0
+        with VideoWriter(self.output, fps=rate) as writer:
+            for i, frame in enumerate(progress(frames, "Render", len(motion))):
+                writer.write(frame, None if self.fps else float(motion.times_s[i] - motion.times_s[0]))
+        print(f"{len(motion)} frames -> {self.output}")
