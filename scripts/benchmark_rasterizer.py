@@ -92,7 +92,9 @@ def _on_capsules(
     axis = end - start
     length = axis.norm(dim=-1, keepdim=True)
     along = axis / length
-    side = torch.nn.functional.normalize(torch.linalg.cross(along, torch.tensor([0.3, 0.2, 0.93]).expand_as(along)), dim=-1)
+    side = torch.nn.functional.normalize(
+        torch.linalg.cross(along, torch.tensor([0.3, 0.2, 0.93]).expand_as(along)), dim=-1
+    )
     other = torch.linalg.cross(along, side)
     # Archimedes: a sphere's area is even along its axis, so caps and shaft are drawn alike.
     place = uniform[:, :1] * (length + 2 * radius) - radius
@@ -142,7 +144,12 @@ def time_one(implementation: str, gaussians: Gaussians, camera: Camera, threads:
         torch.autograd.backward([render.rgb, render.alpha], [target, target[:, :1]])
 
     return Timing(
-        implementation, len(gaussians), camera.size_hw[0], threads, median_ms(forward, repeats), median_ms(both, repeats)
+        implementation,
+        len(gaussians),
+        camera.size_hw[0],
+        threads,
+        median_ms(forward, repeats),
+        median_ms(both, repeats),
     )
 
 
