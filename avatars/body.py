@@ -121,17 +121,43 @@ class PosedBody:
         last = self.A_world_rest.new_tensor([0.0, 0.0, 0.0, 1.0]).expand(*self.A_world_rest.shape[:2], 1, 4)
         return torch.cat([self.A_world_rest, last], -2)
 
+    def __getitem__(self, index: slice | Tensor) -> PosedBody:
+        """Chosen frames."""
+
+        def pick(coefficients: Tensor | None) -> Tensor | None:
+            return coefficients if coefficients is None or coefficients.ndim == 1 else coefficients[index]
+
+        return replace(
+            self,
+            poses=self.poses[index],
+            betas=pick(self.betas),
+            expression=pick(self.expression),
+            joints=self.joints[index],
+            A_world_rest=self.A_world_rest[index],
+        )
+
+    def rest(self, points: BodyPoints) -> Float[Tensor, "*frames points 3"]:
+        """Chosen vertices in the T-pose, with the pose's correctives when the body has them."""
+        rest = points.rest(self.betas, self.expression)
+        if points.posedirs is None:
+            return rest
+        feature = matrix_from_axis_angle(self.poses[:, 1:]) - torch.eye(3, device=rest.device)
+        return rest + (feature.reshape(-1, 486) @ points.posedirs.reshape(-1, 486).T).reshape(len(self), -1, 3)
+
     def points(self, points: BodyPoints) -> Float[Tensor, "frames points 3"]:
         """Pose chosen vertices (made once with `body.subset`), meters, world."""
-        rest = points.rest(self.betas, self.expression)
-        if points.posedirs is not None:
-            feature = matrix_from_axis_angle(self.poses[:, 1:]) - torch.eye(3, device=rest.device)
-            rest = rest + (feature.reshape(-1, 486) @ points.posedirs.reshape(-1, 486).T).reshape(len(self), -1, 3)
-        return skin(points.weights, self.A_world_rest, rest)
+        return skin(points.weights, self.A_world_rest, self.rest(points))
 
     def vertices(self, indices: Int[Tensor, " points"] | None = None) -> Float[Tensor, "frames points 3"]:
         """Posed vertices, all or chosen ones, meters, world."""
         return self.points(self.body.points if indices is None else self.body.subset(indices))
+
+    def lowest_y(self) -> Float[Tensor, " frames"]:
+        """Height (m) of each frame's lowest vertex: subtract it from transl's y to stand the body on the ground."""
+        points = self.body.points
+        parts = (self[start : start + 32] for start in range(0, len(self), 32))  # 32 full meshes at a time
+        heights = [skin(points.weights, part.A_world_rest[:, :, 1:2], part.rest(points)) for part in parts]
+        return torch.cat([y[..., 0].amin(-1) for y in heights])
 
     def landmarks(self) -> Float[Tensor, "frames 68 3"]:
         """Face landmarks in iBUG order, contour first, meters, world. The contour is the one of a frontal face."""
@@ -294,12 +320,12 @@ class Body:
 
 def skin(
     weights: Float[Tensor, "points 55"],
-    A_world_rest: Float[Tensor, "frames 55 3 4"],
+    A_world_rest: Float[Tensor, "frames 55 rows 4"],
     rest: Float[Tensor, "*frames points 3"],
-) -> Float[Tensor, "frames points 3"]:
-    """Linear blend skinning as one matrix product."""
-    frames = A_world_rest.shape[0]
-    blended = (weights @ A_world_rest.transpose(0, 1).reshape(55, -1)).reshape(-1, frames, 3, 4)
+) -> Float[Tensor, "frames points rows"]:
+    """Linear blend skinning as one matrix product. Three rows give x, y, z; a chosen row gives that coordinate alone."""
+    frames, _, rows, _ = A_world_rest.shape
+    blended = (weights @ A_world_rest.transpose(0, 1).reshape(55, -1)).reshape(-1, frames, rows, 4)
     rest = rest if rest.ndim == 3 else rest[None]
     homogeneous = torch.nn.functional.pad(rest, (0, 1), value=1.0).transpose(0, 1)
     return (blended * homogeneous[:, :, None]).sum(-1).transpose(0, 1)

