@@ -63,7 +63,9 @@ class ManifestClip:
         unknown = sorted(set(values) - set(known))
         missing = [f.name for f in fields(ManifestClip) if f.name not in values and f.name in _REQUIRED]
         if unknown or missing:
-            found = [f"unknown {', '.join(unknown)}"] * bool(unknown) + [f"missing {', '.join(missing)}"] * bool(missing)
+            found = [f"unknown {', '.join(unknown)}"] * bool(unknown) + [f"missing {', '.join(missing)}"] * bool(
+                missing
+            )
             raise ManifestError(f"{where}: {' and '.join(found)}. Expected the keys {', '.join(known)}.")
         for key, value in values.items():
             if not _fits(value, str(known[key])):

@@ -31,7 +31,7 @@ def light_gain(
     exposure: float = 0.35,
     tint: float = 0.25,
     limits: tuple[float, float] = (0.75, 1.2),
-) -> Float[Tensor, "3"]:
+) -> Float[Tensor, 3]:
     """Factor per channel for display-referred foreground color.
 
     `exposure` and `tint` in [0, 1] say how far to go towards the place; the result stays within `limits`. A gain g of

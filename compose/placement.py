@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -25,9 +25,9 @@ class PlacementRules:
     person_height: tuple[float, float] = (0.5, 0.9)
     """Standing height as a fraction of the frame's height, from and to."""
     at: tuple[float, float] | None = None
-    """Spot on the ground: meters to the right of the camera and ahead of it."""
+    """Where the motion starts: meters to the right of the camera and ahead of it."""
     distance_m: float | None = None
-    """Distance ahead of the camera; the spot across is sampled."""
+    """How far ahead of the camera the middle of the motion is; the spot across is sampled."""
     heading_deg: tuple[float, float] = (0.0, 0.0)
     """Turn to the person's left, from and to; 0 keeps the heading towards the camera that the source clip has."""
     crop: tuple[float, float] | None = None
@@ -43,12 +43,13 @@ class Placement:
 
     x_m: float
     z_m: float
-    """Spot on the ground in the place's world (the camera stands over the origin and looks along -Z)."""
+    """Where the motion's origin is put on the ground of the place's world, in which the camera stands over the origin
+    and looks along -Z."""
     yaw_deg: float
     """Turn about +Y (counterclockwise seen from above) from the motion's world to the place's."""
     crop: tuple[float, float]
     person_height: float
-    """Standing height at the spot as a fraction of the frame's height."""
+    """Standing height in the middle of the motion as a fraction of the frame's height."""
     rejected: dict[str, int]
     """How many sampled spots were rejected, by reason."""
     relaxed: bool = False
@@ -88,11 +89,8 @@ def place(
         if isinstance(candidate, str):
             rejected[candidate] += 1
             continue
-        x_m, z_m, yaw_deg, crop = candidate
         fixed = rules.at is not None or rules.distance_m is not None
-        view = fitted_camera(camera, size_hw, crop)
-        height = _height_fraction(view, x_m, z_m, body_height_m)
-        return Placement(x_m, z_m, yaw_deg, crop, height, dict(rejected), relaxed and not fixed)
+        return replace(candidate, rejected=dict(rejected), relaxed=relaxed and not fixed)
     reasons = ", ".join(f"{reason} {count}x" for reason, count in rejected.most_common())
     raise NoPlacement(
         f"No spot keeps the whole motion in the frame ({rules.tries} tried: {reasons}). "
@@ -108,36 +106,46 @@ def _candidate(
     rules: PlacementRules,
     size: float,
     rng: np.random.Generator,
-) -> tuple[float, float, float, tuple[float, float]] | str:
-    """A spot (x, z, yaw, crop), or the reason why the sampled one was rejected."""
-    across, down = (float(v) for v in rng.uniform(size=2))
+) -> Placement | str:
+    """A sampled placement, or the reason why it was rejected."""
+    across, down, share = (float(v) for v in rng.uniform(size=3))
     crop = rules.crop or (across, down)
     turn_deg = float(rng.uniform(*rules.heading_deg))
     view = fitted_camera(camera, size_hw, crop)
-    focal_px = float(view.K[1, 1])
+    middle = (swept.amin(0) + swept.amax(0)) / 2
     if rules.at is not None:
-        x_m, ahead_m = rules.at
+        right_m, ahead_m = rules.at
+        start = torch.zeros(3)
     else:
-        ahead_m = rules.distance_m or focal_px * body_height_m / (size * size_hw[0])
-        x_m = _spot_across(swept, view, ahead_m, turn_deg, rules, float(rng.uniform()))
-        if x_m is None:
+        ahead_m = rules.distance_m or float(view.K[1, 1]) * body_height_m / (size * size_hw[0])
+        start = middle
+        right_m = _spot_across(swept, _put(start, 0.0, ahead_m, turn_deg, crop), view, rules.margin, share)
+        if right_m is None:
             return "too wide"
-    yaw_deg = math.degrees(math.atan2(-x_m, ahead_m)) + turn_deg
-    reason = _why_outside(swept, view, Placement(x_m, -ahead_m, yaw_deg, crop, size, {}), rules.margin)
-    return reason or (x_m, -ahead_m, yaw_deg, crop)
+    placement = _put(start, right_m, ahead_m, turn_deg, crop)
+    reason = _why_outside(swept, view, placement, rules.margin)
+    return reason or replace(placement, person_height=_height_fraction(view, _moved(middle, placement), body_height_m))
 
 
-def _spot_across(
-    swept: Tensor, view: Camera, ahead_m: float, turn_deg: float, rules: PlacementRules, share: float
-) -> float | None:
-    """Sideways position (m) at which the swept volume lies within the frame; `share` in [0, 1] picks among them."""
-    middle = Placement(0.0, -ahead_m, turn_deg, (0.5, 0.5), 0.0, {})
+def _put(start: Tensor, right_m: float, ahead_m: float, turn_deg: float, crop: tuple[float, float]) -> Placement:
+    """Put the motion's point `start` onto a spot, turned so that what faced the source's camera faces this one."""
+    yaw_deg = math.degrees(math.atan2(-right_m, ahead_m)) + turn_deg
+    c, s = math.cos(math.radians(yaw_deg)), math.sin(math.radians(yaw_deg))
+    x, z = float(start[0]), float(start[2])
+    return Placement(right_m - (c * x + s * z), -ahead_m - (c * z - s * x), yaw_deg, crop, 0.0, {})
+
+
+def _spot_across(swept: Tensor, middle: Placement, view: Camera, margin: float, share: float) -> float | None:
+    """Sideways position (m) at which the swept volume lies within the frame; `share` in [0, 1] picks among them.
+
+    `middle` is the placement straight ahead of the camera.
+    """
     points = view.to_camera(_moved(swept, middle))
     if float(points[:, 2].min()) < _NEAREST_M:
         return 0.0  # refused afterwards, with its reason
     columns = points[:, 0] / points[:, 2] * view.K[0, 0] + view.K[0, 2]
-    margin = rules.margin * view.size_hw[0]
-    first, last = margin - float(columns.min()), view.size_hw[1] - margin - float(columns.max())
+    border = margin * view.size_hw[0]
+    first, last = border - float(columns.min()), view.size_hw[1] - border - float(columns.max())
     if first > last:
         return None
     depth_m = float(points[:, 2].median())
@@ -167,6 +175,8 @@ def _moved(points: Tensor, placement: Placement) -> Tensor:
     return points @ T[:3, :3].T + T[:3, 3]
 
 
-def _height_fraction(view: Camera, x_m: float, z_m: float, body_height_m: float) -> float:
-    ends = view.project(torch.tensor([[x_m, 0.0, z_m], [x_m, body_height_m, z_m]]))
-    return float(ends[0, 1] - ends[1, 1]) / view.size_hw[0]
+def _height_fraction(view: Camera, spot: Float[Tensor, 3], body_height_m: float) -> float:
+    """Height in the frame of somebody who stands at `spot`, as a fraction."""
+    ends = spot * torch.tensor([[1.0, 0.0, 1.0]]) + torch.tensor([[0.0, 0.0, 0.0], [0.0, body_height_m, 0.0]])
+    rows = view.project(ends)[:, 1]
+    return float(rows[0] - rows[1]) / view.size_hw[0]

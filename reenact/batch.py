@@ -44,8 +44,9 @@ class BackgroundEntry:
     horizon: float | None = None
     focal_px: float | None = None
     at: tuple[float, float] | None = None
-    """Where to stand: meters to the right of the camera and ahead of it; sampled when absent."""
+    """Where the motion starts: meters to the right of the camera and ahead of it; sampled when absent."""
     distance_m: float | None = None
+    """How far away the middle of the motion is; sampled by `person_height` when absent."""
     heading_deg: tuple[float, float] = (0.0, 0.0)
     crop: tuple[float, float] | None = None
     tags: tuple[str, ...] = ()
@@ -163,7 +164,7 @@ def _files(folder: Path, pattern: str, where: str) -> list[Path]:
 
 
 def _existing(folder: Path, name: str, where: str) -> Path:
-    path = (folder / Path(name).expanduser())
+    path = folder / Path(name).expanduser()
     if not path.exists():
         near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*")], 1)
         hint = f" Did you mean {near[0]}?" if near else ""
@@ -175,7 +176,9 @@ def _avatar(item: dict[str, Any], path: Path, where: str) -> AvatarEntry:
     _check_keys(item, {"path", "name", "licence"}, {"path"}, where)
     if not path.is_dir():
         raise InputError(f"{where}: {path} is a file; an avatar is the folder that `avatars fit` wrote.")
-    return AvatarEntry(path, _optional_text(item, "name", where) or path.resolve().name, _optional_text(item, "licence", where))
+    return AvatarEntry(
+        path, _optional_text(item, "name", where) or path.resolve().name, _optional_text(item, "licence", where)
+    )
 
 
 def _motion(item: dict[str, Any], path: Path, where: str) -> MotionEntry:

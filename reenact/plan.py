@@ -94,7 +94,9 @@ def avatar_sha256(folder: Path) -> str:
     """Hash of what makes an avatar look as it does. Raises InputError when the folder is no avatar."""
     missing = [name for name in AVATAR_FILES if not (folder / name).is_file()]
     if missing:
-        raise InputError(f"{folder} is not an avatar: it has no {missing[0]}. Make one with `avatars fit VIDEO -o DIR`.")
+        raise InputError(
+            f"{folder} is not an avatar: it has no {missing[0]}. Make one with `avatars fit VIDEO -o DIR`."
+        )
     return _digest([sha256_of(folder / name) for name in AVATAR_FILES])
 
 
@@ -118,7 +120,9 @@ def open_output(plan: Plan) -> Path:
         return out
     if out.is_dir() and any(out.iterdir()):
         raise InputError(f"{out} already exists and holds no plan; nothing was overwritten. Choose another `out:`.")
-    write_json(out / "batch.json", {"made_by": f"splat-avatars {__version__}", "settings": plan.settings()} | plan.inputs())
+    write_json(
+        out / "batch.json", {"made_by": f"splat-avatars {__version__}", "settings": plan.settings()} | plan.inputs()
+    )
     with atomic_path(plan_path) as aside:
         aside.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
     return out

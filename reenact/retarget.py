@@ -26,9 +26,7 @@ CONTACT_BAND_M = 0.05
 """Lowest points this near to the clip's ground level touch it; beyond, the body is in the air (or tracking failed)."""
 
 _HIP, _KNEE, _ANKLE = (JOINT_NAMES.index(f"left_{name}") for name in ("hip", "knee", "ankle"))
-_FEET = tuple(
-    tuple(JOINT_NAMES.index(f"{side}_{name}") for name in ("ankle", "foot")) for side in ("left", "right")
-)
+_FEET = tuple(tuple(JOINT_NAMES.index(f"{side}_{name}") for name in ("ankle", "foot")) for side in ("left", "right"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,6 @@ from actionrec.manifest import ManifestClip, write_manifest
 from avatars import __version__
 from avatars.avatar import Avatar
 from avatars.body import Body
-from avatars.camera import Camera
 from avatars.errors import InputError
 from avatars.files import atomic_path, read_json, require_space, sha256_of, write_json
 from avatars.gaussians import Gaussians
@@ -380,5 +379,3 @@ def _sweep(out: Path) -> None:
         pid = path.stem.rsplit(".", 1)[-1]
         if pid.isdigit() and int(pid) != os.getpid() and not Path(f"/proc/{pid}").exists():
             path.unlink(missing_ok=True)
-
-

@@ -34,7 +34,7 @@ class Scene:
     depth_m: Float[Tensor, "1 height width"] | None
     """None where nothing in the place can hide the person."""
     camera: Camera
-    gain: Float[Tensor, "3"] | None
+    gain: Float[Tensor, 3] | None
     shadow: ShadowLight | None
 
     @staticmethod
@@ -42,7 +42,7 @@ class Scene:
         background: Background,
         T_world_motion: Float[Tensor, "4 4"],
         *,
-        gain: Float[Tensor, "3"] | None = None,
+        gain: Float[Tensor, 3] | None = None,
         shadow: ShadowLight | None = None,
     ) -> Scene:
         """Set the scene for a motion that is placed by `T_world_motion`."""
