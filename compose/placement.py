@@ -1,4 +1,4 @@
-"""A motion's swept volume + a place's camera -> a spot and a heading where the whole motion is seen at a useful size."""
+"""A motion's swept volume + a place's camera -> a spot and heading where the whole motion is seen at a useful size."""
 
 from __future__ import annotations
 

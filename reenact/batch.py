@@ -111,8 +111,8 @@ def parse_batch(document: dict[str, Any], folder: Path, *, where: str = "BATCH.y
     )
     if not 1 <= batch.backgrounds_per_pair <= len(backgrounds):
         raise InputError(
-            f"{where}: backgrounds_per_pair is {batch.backgrounds_per_pair}, with {len(backgrounds)} backgrounds given. "
-            f"Choose 1 to {len(backgrounds)}, or add backgrounds."
+            f"{where}: backgrounds_per_pair is {batch.backgrounds_per_pair}, with {len(backgrounds)} backgrounds "
+            f"given. Choose 1 to {len(backgrounds)}, or add backgrounds."
         )
     return batch
 

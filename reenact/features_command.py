@@ -29,7 +29,7 @@ class FeaturesCommand:
     config: Annotated[TrackConfig, tyro.conf.arg(name="")] = field(default_factory=lambda: TrackConfig(masks=False))
 
     def run(self) -> int:
-        """Track; 0 when every clip has its motion, 1 when some failed. Raises InputError for clips that share a name."""
+        """Track; 0 when every clip has its motion, 1 when some failed. Raises InputError for clips of one name."""
         from avatars.body import Body
         from avatars.errors import InputError
 
@@ -97,8 +97,8 @@ class FeaturesCommand:
         different = [key for key, value in card.items() if found.get(key) != value]
         if different:
             raise InputError(
-                f"{motion} was made with another {' and '.join(different)}; nothing was overwritten. Choose another -o, "
-                "or remove it."
+                f"{motion} was made with another {' and '.join(different)}; nothing was overwritten. "
+                "Choose another -o, or remove it."
             )
         return True
 

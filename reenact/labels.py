@@ -3,9 +3,9 @@
 The npz is an AMASS-style motion file in the place's world (`Motion.load` opens it) with these keys beside it:
 `K` (3, 3) and `T_cam_world` (4, 4); `size_hw`; `joints_m` (frames, 55, 3) and `joints_px` (frames, 55, 2) in SMPL-X
 order; `keypoints_m` (frames, 133, 3), `keypoints_px` (frames, 133, 2) and `keypoints_in_frame` (frames, 133) in
-COCO-WholeBody order; `box_px` (frames, 4), left, top, right, bottom of the mask; `mask_rle` (frames,), COCO's compressed
-run lengths of the mask (`{"size": size_hw, "counts": mask_rle[i]}` for pycocotools); `foot_height_m` and `foot_contact`
-(frames, 2), left and right.
+COCO-WholeBody order; `box_px` (frames, 4), left, top, right, bottom of the mask; `mask_rle` (frames,), the mask in
+COCO's compressed run lengths (`{"size": size_hw, "counts": mask_rle[i]}` for pycocotools); `foot_height_m` and
+`foot_contact` (frames, 2), left and right.
 """
 
 from __future__ import annotations

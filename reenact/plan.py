@@ -162,8 +162,10 @@ def _refuse_twins(clips: list[PlannedClip], batch: Batch) -> None:
     for clip in clips:
         twin = seen.setdefault(clip.id, clip)
         if twin is not clip:
-            first, second = (
-                f"{batch.avatars[c.avatar].name} + {batch.motions[c.motion].path.name} + {batch.backgrounds[c.background].name}"
-                for c in (twin, clip)
-            )
+            first, second = (_parts(c, batch) for c in (twin, clip))
             raise InputError(f"The same clip is asked for twice: {first}, and {second} with equal files and label.")
+
+
+def _parts(clip: PlannedClip, batch: Batch) -> str:
+    motion, background = batch.motions[clip.motion], batch.backgrounds[clip.background]
+    return f"{batch.avatars[clip.avatar].name} + {motion.path.name} + {background.name}"

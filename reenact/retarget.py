@@ -66,8 +66,8 @@ class Soles:
         sole = [vertices[:: max(len(vertices) // 60, 1)] for vertices in sole]
         everywhere = torch.arange(0, body.n_vertices, max(body.n_vertices // spread, 1))
         chosen = torch.cat([*sole, everywhere])
-        ends = torch.tensor([0, len(sole[0]), len(sole[0]) + len(sole[1])])
-        return Soles(body.subset(chosen), torch.arange(ends[0], ends[1]), torch.arange(ends[1], ends[2]))
+        left, both = len(sole[0]), len(sole[0]) + len(sole[1])
+        return Soles(body.subset(chosen), torch.arange(0, left), torch.arange(left, both))
 
 
 def retarget(motion: Motion, body: Body, betas: Float[Tensor, " shape"], *, fps: float) -> Retargeted:
@@ -176,8 +176,9 @@ def ground_offset(lowest_m: Float[Tensor, " frames"], fps: float) -> Float[Tenso
     """Height (m) to take away in every frame so that the body's lowest point rests on y = 0 where it touched ground.
 
     The clip's ground level is the median height of the lowest point over frames in which that point is at rest
-    vertically. Frames within CONTACT_BAND_M of it are contacts: there the lowest point itself is followed (smoothed over
-    0.1 s, so that noise of the tracking neither sinks nor floats the person); between contacts it is interpolated.
+    vertically. Frames within CONTACT_BAND_M of it are contacts: there the lowest point itself is followed (smoothed
+    over 0.1 s, so that noise of the tracking neither sinks nor floats the person); between contacts it is
+    interpolated.
     """
     lowest = lowest_m.double().numpy()
     speed = np.abs(np.gradient(lowest)) * fps

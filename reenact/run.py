@@ -87,8 +87,8 @@ class _Progress:
 def run_batch(path: str | Path, *, clock: StageClock | None = None) -> RunSummary:
     """Make every clip of a BATCH.yaml that is not there yet.
 
-    Raises InputError when the batch, an input or the output folder cannot be used, before anything is rendered; and when
-    the disk is full, with what is finished left whole. A clip that fails is counted and the others are made.
+    Raises InputError when the batch, an input or the output folder cannot be used, before anything is rendered; and
+    when the disk is full, with what is finished left whole. A clip that fails is counted and the others are made.
     """
     start = time.perf_counter()
     clock = clock or StageClock()
@@ -109,8 +109,8 @@ def run_batch(path: str | Path, *, clock: StageClock | None = None) -> RunSummar
         if error.errno != errno.ENOSPC:
             raise
         raise InputError(
-            f"No space left for {out}: {len(plan.clips) - count + state.made} of {len(plan.clips)} clips are whole. Free "
-            "some and run the same command again; it goes on where it stopped."
+            f"No space left for {out}: {len(plan.clips) - count + state.made} of {len(plan.clips)} clips are whole. "
+            "Free some and run the same command again; it goes on where it stopped."
         ) from None
     finally:
         _conclude(plan, out, state)

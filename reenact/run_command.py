@@ -29,6 +29,7 @@ class RunCommand:
         failed = f", {len(summary.failures)} failed (failures.jsonl)" if summary.failures else ""
         print(
             f"{summary.made} clips made, {summary.already_there} already there{failed}, {summary.planned} planned; "
-            f"{summary.frames} frames in {summary.seconds:.1f} s ({summary.fps:.1f} fps) -> {summary.out}/manifest.jsonl"
+            f"{summary.frames} frames in {summary.seconds:.1f} s ({summary.fps:.1f} fps) "
+            f"-> {summary.out}/manifest.jsonl"
         )
         return 1 if summary.failures else 0

@@ -26,7 +26,7 @@ _SHADOW_STEP = 2
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """A place at the clip's size. Its camera is given in the motion's world, so that one posed body serves many places."""
+    """A place at the clip's size, its camera in the motion's world, so that one posed body serves many places."""
 
     rgb: Float[Tensor, "3 height width"]
     frame: np.ndarray
@@ -55,7 +55,7 @@ class Scene:
         return Scene(background.rgb, to_uint8(background.rgb), depth_m, camera, gain, shadow)
 
     def draw(self, gaussians: Gaussians, clock: StageClock) -> tuple[np.ndarray, Tensor, tuple[int, int]]:
-        """One frame (height, width, 3) uint8, the coverage (h, w) of the window that the person is in, its (top, left)."""
+        """One frame (height, width, 3) uint8, the coverage (h, w) of the person's window, and its (top, left)."""
         frame = self.frame.copy()
         scene_rgb = self.rgb
         if self.shadow is not None:

@@ -380,7 +380,7 @@ def test_another_plan_does_not_touch_a_finished_folder(finished, material):
     document = json.loads((finished / "b.yaml").read_text())
     other = finished / "other.yaml"
     other.write_text(json.dumps({**document, "seed": 99}))
-    with pytest.raises(InputError, match="clips of another plan.*nothing was overwritten"):
+    with pytest.raises(InputError, match=r"clips of another plan.*nothing was overwritten"):
         run_batch(other)
 
 
