@@ -1,0 +1,207 @@
+"""What video-to-SMPL programs write (4D-Humans, GVHMR, WHAM and others) into Motion.
+
+Known layouts, all of them arrays over frames:
+- GVHMR (Shen et al. 2024, github.com/zju3dv/GVHMR, tools/demo/demo.py): `hmr4d_results.pt` with `smpl_params_global`
+  holding global_orient (T, 3), body_pose (T, 63), betas, transl in a gravity-aligned +Y-up world;
+- WHAM (Shin et al. 2024, github.com/yohanshin/WHAM, demo.py): of one person, pose_world (T, 72), trans_world (T, 3),
+  betas, frame_ids; +Y up. Without them pose and trans, in the camera;
+- 4D-Humans (Goel et al. 2023, github.com/shubham-goel/4D-Humans; PHALP's tracks): global_orient (T, 1, 3, 3), body_pose
+  (T, 23, 3, 3), betas, camera (T, 3); in the camera;
+- anything with smplx's own names (global_orient, body_pose, betas, transl, left_hand_pose, right_hand_pose, jaw_pose,
+  leye_pose, reye_pose, expression), axis-angle or matrices. Hand poses are relative to the hand mean, smplx's default,
+  unless the file says `flat_hand_mean`.
+Read from npz without pickle, and from .pt with `weights_only=True`: a pickle runs whatever code it holds, so pickles
+are refused with the line that turns one into an npz.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from avatars.body import Body
+from avatars.errors import InputError
+from avatars.motion import BODY, GLOBAL, JAW, LEFT_EYE, LEFT_HAND, N_JOINTS, RIGHT_EYE, RIGHT_HAND, Motion
+from avatars.motion_formats.amass import full_poses, read_npz, require_finite
+from avatars.motion_formats.ground import facing_front, grounded, turned
+from avatars.motion_formats.resting_hands import resting_hands
+from avatars.rotations import axis_angle_from_matrix, matrix_from_axis_angle
+
+log = logging.getLogger(__name__)
+
+_ROOT = ("global_orient", "root_orient", "root_pose", "R_root")
+_BODY = ("body_pose", "pose_body", "R_body")
+_TRANSL = ("transl", "trans", "pred_cam_t", "camera")
+_WHOLE = (("pose_world", "trans_world"), ("pose", "trans"))
+_EXTRA = (
+    ("jaw_pose", JAW, 1),
+    ("leye_pose", LEFT_EYE, 1),
+    ("reye_pose", RIGHT_EYE, 1),
+    ("left_hand_pose", LEFT_HAND, 15),
+    ("right_hand_pose", RIGHT_HAND, 15),
+)
+# World axis that points up -> rotation to +Y up. A camera's y-down world is turned about x: the viewer stays in front.
+_R_YUP = {
+    (1, 1): np.eye(3),
+    (1, -1): np.diag([1.0, -1.0, -1.0]),
+    (2, 1): np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]]),
+    (2, -1): np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]]),
+    (0, 1): np.array([[0, -1.0, 0], [1, 0, 0], [0, 0, 1]]),
+    (0, -1): np.array([[0, 1.0, 0], [-1, 0, 0], [0, 0, 1]]),
+}
+_PICKLE_ADVICE = (
+    "is a pickle, and opening one runs whatever code it holds, so it is not opened. If you trust it, turn one person "
+    "of it into an npz where it was made: numpy.savez('out.npz', global_orient=..., body_pose=..., betas=..., "
+    "transl=..., frame_ids=...), or for WHAM numpy.savez('out.npz', pose_world=..., trans_world=..., betas=..., "
+    "frame_ids=...)."
+)
+
+
+def looks_like_results(keys: Mapping[str, Any]) -> bool:
+    """Whether arrays of these names are what this module reads."""
+    whole = any(pose in keys and trans in keys for pose, trans in _WHOLE)
+    return whole or "smpl_params_global" in keys or (_first(keys, _ROOT) and _first(keys, _BODY)) is not None
+
+
+def load_smpl_results(path: str | Path, body: Body, *, fps: float = 30.0, place: bool = True) -> Motion:
+    """Read an npz or .pt of SMPL or SMPL-X parameters (layouts above) as a motion of `body` in a +Y-up world.
+
+    The files hold no frame rate: `fps` is the video's. `frame_ids` that skip numbers leave invalid frames. Up is the
+    axis along which the body stands on average; for results in a camera's world that takes the camera as level, and
+    says so. Betas belong to the licensed files and are dropped. `place` puts the feet on y = 0 and the person over the
+    origin facing +Z.
+
+    Raises InputError for pickles, broken files and unknown layouts.
+    """
+    path = Path(path)
+    data = _arrays(path)
+    poses, transl = _poses(data, body, path)
+    frames = len(poses)
+    if transl.shape != (frames, 3):
+        raise InputError(f"{path}: translation has shape {tuple(transl.shape)}, the pose {frames} frames.")
+    require_finite(transl.numpy(), f"{path}: translation")
+    if float(np.abs(data.get("betas", np.zeros(1))).max(initial=0.0)) > 0:
+        log.info("%s: betas are those of a licensed body and are dropped; the body keeps its mean shape.", path.name)
+    ids = np.asarray(data.get("frame_ids", np.arange(frames))).reshape(-1).astype(np.int64)
+    if len(ids) != frames or (np.diff(ids) <= 0).any() or ids[-1] - ids[0] >= 100 * frames:
+        raise InputError(f"{path}: frame_ids must be {frames} increasing numbers, one for each frame.")
+    slots = torch.from_numpy(ids - ids[0])
+    total = int(slots[-1]) + 1
+    all_poses, all_transl = torch.zeros(total, N_JOINTS, 3), torch.zeros(total, 3)
+    valid = torch.zeros(total, dtype=torch.bool)
+    all_poses[slots], all_transl[slots], valid[slots] = poses, transl, True
+    if total > frames:
+        log.warning("%s: %d of %d frames have no person and are marked invalid.", path.name, total - frames, total)
+    motion = Motion(
+        poses=all_poses,
+        transl=all_transl,
+        betas=torch.zeros(body.n_betas),
+        expression=_expression(data, slots, total, body),
+        times_s=torch.arange(total, dtype=torch.float64) / fps,
+        valid=valid,
+        body_sha256=body.sha256,
+        name=path.stem,
+    )
+    motion = turned(motion, body, _to_y_up(poses, path), about=torch.zeros(3))
+    return facing_front(grounded(motion, body), body) if place else motion
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    if path.suffix.lower() in (".pkl", ".pickle", ".joblib"):
+        raise InputError(f"{path} {_PICKLE_ADVICE}")
+    if path.suffix.lower() not in (".pt", ".pth"):
+        return read_npz(path)
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise InputError(f"No motion file at {path}.") from None
+    except Exception as error:
+        if "weights_only" in str(error) or "Unsupported" in str(error):
+            raise InputError(f"{path} holds more than tensors: it {_PICKLE_ADVICE}") from None
+        raise InputError(f"{path} cannot be read as a torch file ({type(error).__name__}).") from None
+    loaded = loaded.get("smpl_params_global", loaded) if isinstance(loaded, dict) else {}
+    return {str(key): value.numpy() for key, value in loaded.items() if isinstance(value, Tensor)}
+
+
+def _first(data: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
+    return next((name for name in names if name in data), None)
+
+
+def _poses(data: dict[str, np.ndarray], body: Body, path: Path) -> tuple[Float[Tensor, "frames 55 3"], Tensor]:
+    for pose, trans in _WHOLE:
+        if pose in data and trans in data:
+            flat = np.asarray(data[pose]).reshape(len(data[pose]), -1)
+            return full_poses(flat, body, f"{path}: {pose!r}"), _float(data[trans]).reshape(-1, 3)
+    root, rest, trans = _first(data, _ROOT), _first(data, _BODY), _first(data, _TRANSL)
+    if root is None or rest is None or trans is None:
+        raise InputError(
+            f"{path} holds {sorted(data)}; expected global_orient, body_pose and transl, or WHAM's pose_world and "
+            "trans_world, or AMASS's poses and trans."
+        )
+    frames = len(data[root])
+    poses = torch.zeros(frames, N_JOINTS, 3)
+    poses[:, LEFT_HAND.start :] = resting_hands(body)
+    poses[:, GLOBAL] = _axis_angles(data[root], frames, 1, path, root)[:, 0]
+    poses[:, BODY] = _axis_angles(data[rest], frames, 21, path, rest)
+    means = resting_hands(body).split(15)
+    relative = not bool(np.any(data.get("flat_hand_mean", False)))
+    for key, joints, count in _EXTRA:
+        if key in data:
+            value = _axis_angles(data[key], frames, count, path, key)
+            if count == 15 and relative:
+                value = value + means[0 if key.startswith("left") else 1]
+            poses[:, joints] = value if count > 1 else value[:, 0]
+    return poses, _float(data[trans]).reshape(-1, 3)
+
+
+def _axis_angles(
+    values: np.ndarray, frames: int, joints: int, path: Path, key: str
+) -> Float[Tensor, "frames joints 3"]:
+    """Axis-angle of the first `joints` joints; SMPL's two hand bones after the 21 are left out."""
+    given = _float(values)
+    kept = {joints, joints + 2} if joints == 21 else {joints}
+    if len(given) == frames and given.shape[-2:] == (3, 3) and given.numel() in {frames * n * 9 for n in kept}:
+        require_finite(given.numpy(), f"{path}: {key!r}")
+        matrices = given.reshape(frames, -1, 3, 3)[:, :joints]
+        return axis_angle_from_matrix(matrices.double()).float()
+    if len(given) == frames and given.numel() in {frames * n * 3 for n in kept}:
+        require_finite(given.numpy(), f"{path}: {key!r}")
+        return given.reshape(frames, -1, 3)[:, :joints]
+    raise InputError(
+        f"{path}: {key!r} has shape {tuple(given.shape)}; expected {frames} frames of {joints} joints as axis-angle "
+        "(3 numbers) or rotation matrices (3 x 3)."
+    )
+
+
+def _expression(
+    data: dict[str, np.ndarray], slots: Tensor, total: int, body: Body
+) -> Float[Tensor, "frames expression"]:
+    """Expression coefficients belong to the licensed body's face: kept on that body, dropped on another."""
+    out = torch.zeros(total, body.n_expression)
+    given = _float(data.get("expression", np.zeros((len(slots), 0))))
+    if body.n_vertices == 10475 and given.ndim == 2 and len(given) == len(slots):
+        width = min(given.shape[1], body.n_expression)
+        out[slots, :width] = given[:, :width]
+    return out
+
+
+def _to_y_up(poses: Float[Tensor, "frames 55 3"], path: Path) -> Float[Tensor, "3 3"]:
+    up = matrix_from_axis_angle(poses[:, GLOBAL])[:, :, 1].mean(0)
+    axis = int(up.abs().argmax())
+    sign = 1 if float(up[axis]) > 0 else -1
+    if (axis, sign) == (1, -1):
+        log.warning("%s is in its camera's world: the camera is taken as level.", path.name)
+    elif (axis, sign) != (1, 1):
+        log.info("%s: the body stands along %s%s; turned to +Y up.", path.name, "-+"[sign > 0], "XYZ"[axis])
+    return torch.from_numpy(_R_YUP[axis, sign])
+
+
+def _float(values: Any) -> Tensor:
+    return torch.from_numpy(np.asarray(values, np.float32))
