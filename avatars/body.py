@@ -204,7 +204,7 @@ class Body:
         path: str | Path | None = None, *, n_betas: int = 20, n_expression: int = 10, device: torch.device | str = "cpu"
     ) -> Body:
         """Read an SMPL-X npz: `path`, else the one named by the environment variable SMPLX_BODY, else the default body
-        (built and cached on first use).
+        (built and cached on first use). Of a folder, its SMPLX_NEUTRAL.npz is read.
 
         Raises BodyFileMissing when the file is not there, InputError when it is no SMPL-X npz.
         """
@@ -214,6 +214,7 @@ class Body:
 
             path = default_body_path()
         path = Path(path).expanduser().absolute()
+        path = path / "SMPLX_NEUTRAL.npz" if path.is_dir() else path
         if not path.is_file():
             raise BodyFileMissing(
                 f"No body file at {path}. Give the path of an SMPLX_*.npz (from https://smpl-x.is.tue.mpg.de), or "
@@ -323,7 +324,7 @@ def skin(
     A_world_rest: Float[Tensor, "frames 55 rows 4"],
     rest: Float[Tensor, "*frames points 3"],
 ) -> Float[Tensor, "frames points rows"]:
-    """Linear blend skinning as one matrix product. Three rows give x, y, z; a chosen row gives that coordinate alone."""
+    """Linear blend skinning as one matrix product. Three rows give x, y, z; one row gives that coordinate alone."""
     frames, _, rows, _ = A_world_rest.shape
     blended = (weights @ A_world_rest.transpose(0, 1).reshape(55, -1)).reshape(-1, frames, rows, 4)
     rest = rest if rest.ndim == 3 else rest[None]

@@ -30,7 +30,7 @@ from avatars.files import atomic_path
 if TYPE_CHECKING:
     import anny
 
-BODY_VERSION = 2
+BODY_VERSION = 3
 """Raised whenever the file made from the same Anny data would differ."""
 N_SHAPE, N_PEOPLE, SEED = 60, 800, 0
 AVERAGE_ADULT = {"age": 0.68, "height": 0.38, "proportions": 0.6}
@@ -82,8 +82,8 @@ _BONES: dict[str, tuple[list[str], list[str]]] = {
     },
 }
 
-# Anny's spine joints wander from person to person by centimeters, and it has no jaw: these joints are fixed combinations
-# of vertices instead. The pelvis thus stands still under betas.
+# Anny's spine joints wander from person to person by centimeters, and it has no jaw: these joints are fixed
+# combinations of vertices instead. The pelvis thus stands still under betas.
 _FROM_SURFACE = ("pelvis", "spine1", "spine2", "spine3", "jaw")
 
 # Bone directions of the left side in the T-pose; the right side mirrors x. The thumb's follow the flat MANO hand
@@ -464,6 +464,7 @@ def _jaw(model: anny.Anny) -> tuple[np.ndarray, np.ndarray]:
     full = (rest - center) @ (R - np.eye(3)).T
     share = (opened * full).sum(1) / np.maximum((full**2).sum(1), 1e-8)
     share = np.where(np.linalg.norm(opened, axis=1) > 2e-4, share.clip(0, 1), 0.0)
+    share[tongue] = 1.0
     return share, _ring_weights(rest, center)
 
 
