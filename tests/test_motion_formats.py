@@ -247,7 +247,8 @@ def test_real_files_stand_upright_with_natural_knees(
         toes = joints[:, INDEX[f"{side}_foot"]] - joints[:, INDEX[f"{side}_ankle"]]
         forward = matrix_from_axis_angle(found.poses[:, 0])[:, :, 2]
         assert float((toes * forward).sum(-1).median()) > 0.05  # feet point where the pelvis does
-    assert float(lowest_sole_m(found, body).quantile(0.05)) == pytest.approx(0.0, abs=1e-3)
+    lowest = lowest_sole_m(found, body)
+    assert float(lowest.quantile(0.05)) > -0.06 and float(lowest.quantile(0.3)) < 0.07
     assert float(matrix_from_axis_angle(found.poses[0, 0])[2, 2]) > 0.8  # begins facing +Z
 
 
@@ -257,6 +258,38 @@ def test_walking_feet_stay_put_while_they_carry(shared_data: Path, body: Body) -
     speed = (ankles[1:] - ankles[:-1])[..., [0, 2]].norm(dim=-1) * 30.0
     hips = (found.transl[-1] - found.transl[0]).norm() / (found.times_s[-1] - found.times_s[0])
     assert float(hips) > 0.8 and float(speed.amin(1).median()) < 0.15 * float(hips)
+
+
+def test_a_floor_out_of_level_is_leveled(motion: Motion, body: Body) -> None:
+    from avatars.motion_formats.ground import leveled, turned
+
+    generator = torch.Generator().manual_seed(0)
+    frames = 100
+    still = Motion(
+        poses=torch.zeros(frames, 55, 3),
+        transl=torch.stack([torch.linspace(0, 4, frames), torch.zeros(frames), torch.linspace(0, 2, frames)], 1)
+        + torch.randn(frames, 3, generator=generator) * torch.tensor([0.0, 0.002, 0.0]),
+        betas=torch.zeros(body.n_betas),
+        expression=torch.zeros(frames, body.n_expression),
+        times_s=torch.arange(frames, dtype=torch.float64) / 30,
+        valid=torch.ones(frames, dtype=torch.bool),
+        body_sha256=body.sha256,
+    )
+    tilt = matrix_from_axis_angle(torch.tensor([1.5, 0.0, -0.9]).deg2rad())
+    sloping = turned(still, body, tilt, about=torch.zeros(3))
+    assert float(lowest_sole_m(sloping, body).std()) > 0.02
+    flat = lowest_sole_m(leveled(sloping, body), body)
+    assert float(flat.std()) < 0.006
+    steep = turned(still, body, matrix_from_axis_angle(torch.tensor([0.0, 0.0, 0.15])), about=torch.zeros(3))
+    assert torch.equal(leveled(steep, body).transl, steep.transl)  # a ramp, not an error of calibration
+
+
+def test_a_flight_longer_than_any_jump_is_warned_of(standing: Motion, body: Body, caplog) -> None:
+    lift = torch.zeros(len(standing), 3)
+    lift[2:19, 1] = 0.6
+    slow = replace(standing, transl=standing.transl + lift, times_s=standing.times_s * 2)
+    grounded(slow, body)
+    assert "2-18" in caplog.text
 
 
 def test_bvh_of_a_real_motion_reads_back(shared_data: Path, body: Body, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from avatars.body import Body
 from avatars.errors import InputError
 from avatars.files import atomic_path
 from avatars.motion import BODY, GLOBAL, LEFT_HAND, N_JOINTS, Motion
-from avatars.motion_formats.ground import facing_front, grounded, turned
+from avatars.motion_formats.ground import grounded, placed, turned
 from avatars.motion_formats.resting_hands import resting_hands
 from avatars.rotations import matrix_from_axis_angle
 
@@ -100,9 +100,9 @@ def load_amass(path: str | Path, body: Body, *, up_axis: UpAxis = "auto", place:
     said = str(data.get("up_axis", ""))
     if (said or _up_axis(motion, up_axis, path)) == "Z":
         motion = turned(motion, body, _R_YUP_ZUP, about=torch.zeros(3))
-    if place and not (said and own):
-        motion = grounded(motion, body)
-    return facing_front(motion, body) if place and not said else motion
+    if not place or (said and own):
+        return motion
+    return grounded(motion, body) if said else placed(motion, body)
 
 
 def _betas(data: dict[str, np.ndarray], body: Body, own: bool, path: Path) -> Tensor:

@@ -16,7 +16,7 @@ from avatars.body import JOINT_NAMES, Body
 from avatars.errors import InputError
 from avatars.motion import LEFT_HAND, N_JOINTS, RIGHT_HAND, Motion
 from avatars.motion_formats.bvh import Bvh, euler_zxy, read_bvh, write_bvh
-from avatars.motion_formats.ground import facing_front, grounded
+from avatars.motion_formats.ground import placed
 from avatars.motion_formats.resting_hands import resting_hands
 from avatars.motion_formats.skeleton_calibration import INDEX, Calibration, calibrate
 from avatars.motion_formats.skeleton_names import JointMap, map_joints
@@ -48,7 +48,7 @@ def load_bvh(path: str | Path, body: Body, *, place: bool = True) -> Motion:
             return _exact(bvh, body, betas, path.stem)
     bvh = _without_calibration_frame(bvh, joints, path)
     motion = retarget(bvh, joints, body, path)
-    return facing_front(grounded(motion, body), body) if place else motion
+    return placed(motion, body) if place else motion
 
 
 def retarget(bvh: Bvh, joints: JointMap, body: Body, path: Path) -> Motion:
@@ -125,12 +125,15 @@ def _with_fingers(local: np.ndarray, joints: JointMap, body: Body) -> Float[np.n
     for side, own, hand in (("left", resting[:15], LEFT_HAND), ("right", resting[15:], RIGHT_HAND)):
         if not any(name.startswith(side) for name in fingers):
             local[:, hand] = own
+    straightened = []
     for name in fingers:
         joint = INDEX[name]
         mean_cos = (np.trace(local[:, joint], axis1=1, axis2=2).mean() - 1) / 2
         if mean_cos < np.cos(np.deg2rad(_UNLIKELY_FINGER_DEG)):
-            log.warning("%s turns more than %g degrees on average; left straight.", name, _UNLIKELY_FINGER_DEG)
             local[:, joint] = np.eye(3)
+            straightened.append(name)
+    if straightened:
+        log.warning("%s: no finger bends by %g degrees; left straight.", ", ".join(straightened), _UNLIKELY_FINGER_DEG)
     return local
 
 

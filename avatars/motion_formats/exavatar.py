@@ -28,7 +28,7 @@ from avatars.errors import InputError
 from avatars.files import read_json, require_fresh_folder, write_json
 from avatars.motion import BODY, GLOBAL, JAW, LEFT_EYE, LEFT_HAND, N_JOINTS, RIGHT_EYE, RIGHT_HAND, Motion
 from avatars.motion_formats.amass import require_finite
-from avatars.motion_formats.ground import facing_front, grounded, turned
+from avatars.motion_formats.ground import placed, turned
 from avatars.motion_formats.resting_hands import resting_hands
 
 log = logging.getLogger(__name__)
@@ -125,7 +125,7 @@ def load_exavatar_clip(path: str | Path, body: Body, *, fps: float = 30.0, place
     R_world_first = _R_YUP_YDOWN if cameras is None or sidecar else _R_YUP_YDOWN @ cameras[1][0, :3, :3]
     motion = turned(motion, body, R_world_first, about=torch.zeros(3))
     if place and not sidecar:
-        return ExAvatarClip(facing_front(grounded(motion, body), body), None, None)
+        return ExAvatarClip(placed(motion, body), None, None)
     if cameras is None or len(numbers) != frames:
         return ExAvatarClip(motion, None, None)
     back = torch.eye(4)

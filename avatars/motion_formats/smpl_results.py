@@ -30,7 +30,7 @@ from avatars.body import Body
 from avatars.errors import InputError
 from avatars.motion import BODY, GLOBAL, JAW, LEFT_EYE, LEFT_HAND, N_JOINTS, RIGHT_EYE, RIGHT_HAND, Motion
 from avatars.motion_formats.amass import full_poses, read_npz, require_finite
-from avatars.motion_formats.ground import facing_front, grounded, turned
+from avatars.motion_formats.ground import placed, turned
 from avatars.motion_formats.resting_hands import resting_hands
 from avatars.rotations import axis_angle_from_matrix, matrix_from_axis_angle
 
@@ -110,7 +110,7 @@ def load_smpl_results(path: str | Path, body: Body, *, fps: float = 30.0, place:
         name=path.stem,
     )
     motion = turned(motion, body, _to_y_up(poses, path), about=torch.zeros(3))
-    return facing_front(grounded(motion, body), body) if place else motion
+    return placed(motion, body) if place else motion
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:
