@@ -70,7 +70,7 @@ _SHAPE_COLUMNS = 300
 """Expression starts at this column of `shapedirs` (as `smplx` reads it), when there are more."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class BodyPoints:
     """Chosen vertices of a body: all that is needed to shape and pose them."""
 
@@ -99,7 +99,7 @@ class BodyPoints:
         return _blend(self.template, self.shapedirs, self.exprdirs, betas, expression)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class PosedBody:
     """A body with its joints placed, one pose per frame."""
 
@@ -170,7 +170,7 @@ class PosedBody:
         return torch.cat([self.joints, surface], 1).index_select(1, layout.order)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class KeypointLayout:
     """Where the 133 keypoints come from: `order` picks from [55 joints, 21 single vertices, 68 landmarks]."""
 
@@ -181,7 +181,7 @@ class KeypointLayout:
     order: Int[Tensor, " keypoints"]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Body:
     """The arrays of one SMPL-X file (the licensed one or the default body), ready to be shaped and posed."""
 
@@ -198,6 +198,9 @@ class Body:
     joint_points: BodyPoints
     """The rest joints as a linear map of betas and expression."""
     keypoints: KeypointLayout
+
+    def __repr__(self) -> str:
+        return f"Body({str(self.path)!r}, {self.n_vertices} vertices, {self.n_betas} betas)"
 
     @staticmethod
     def load(

