@@ -119,6 +119,15 @@ def test_exavatar_camera_sees_the_same_pixels(motion: Motion, body: Body, tmp_pa
 # BVH
 
 
+def test_exported_bvh_holds_the_bodys_joints_in_centimeters(motion: Motion, body: Body, tmp_path: Path) -> None:
+    written = read_bvh(save_motion(motion, tmp_path / "a.bvh", body))
+    _, positions = written.global_pose()
+    order = [written.names.index(name) for name in JOINT_NAMES]
+    joints = body.pose(motion.poses, motion.betas, motion.transl).joints.numpy()
+    assert np.abs(positions[:, order] / 100.0 - joints).max() < 1e-4
+    assert written.fps == Fraction(25)
+
+
 def test_euler_zxy_inverts_even_where_the_axes_lock() -> None:
     rng = np.random.default_rng(0)
     angles = rng.uniform(-180, 180, (200, 3))

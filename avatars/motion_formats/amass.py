@@ -21,6 +21,7 @@ from avatars.body import Body
 from avatars.errors import InputError
 from avatars.files import atomic_path
 from avatars.motion import BODY, GLOBAL, LEFT_HAND, N_JOINTS, Motion
+from avatars.motion_formats.arrays import numbers, read_npz
 from avatars.motion_formats.ground import grounded, placed, turned
 from avatars.motion_formats.resting_hands import resting_hands
 from avatars.rotations import matrix_from_axis_angle
@@ -32,21 +33,22 @@ _R_YUP_ZUP = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])
 _SMPLX_VERTICES = 10475
 
 
-def full_poses(poses: Float[np.ndarray, "frames values"], body: Body, what: str) -> Float[Tensor, "frames 55 3"]:
+def full_poses(data: dict[str, np.ndarray], key: str, body: Body, path: Path) -> Float[Tensor, "frames 55 3"]:
     """SMPL-X (165), SMPL-H (156), SMPL (72) or body-only (66) axis-angle vectors as 55 joints; absent hands rest,
     absent jaw and eyes are zero.
 
     SMPL's two last joints, the hands as single bones, have no counterpart and are left out.
     Raises InputError for another width, or numbers that are not finite.
     """
+    poses = numbers(data, key, path)
+    poses = poses.reshape(len(poses), -1) if poses.ndim and len(poses) else poses
     if poses.ndim != 2 or poses.shape[1] not in (165, 156, 72, 66) or len(poses) == 0:
         raise InputError(
-            f"{what} has shape {poses.shape}; expected (frames, 165) SMPL-X, (frames, 156) SMPL-H, (frames, 72) SMPL "
-            "or (frames, 66) body alone, with at least one frame."
+            f"{path}: {key!r} has shape {data[key].shape}; expected (frames, 165) SMPL-X, (frames, 156) SMPL-H, "
+            "(frames, 72) SMPL or (frames, 66) body alone, with at least one frame."
         )
-    require_finite(poses, what)
     full = torch.zeros(len(poses), N_JOINTS, 3)
-    given = torch.from_numpy(poses.astype(np.float32)).reshape(len(poses), -1, 3)
+    given = torch.from_numpy(poses).float().reshape(len(poses), -1, 3)
     full[:, : BODY.stop] = given[:, : BODY.stop]
     if poses.shape[1] == 165:
         full = given
@@ -55,19 +57,12 @@ def full_poses(poses: Float[np.ndarray, "frames values"], body: Body, what: str)
     return full
 
 
-def require_finite(values: np.ndarray, what: str) -> None:
-    """Raise InputError naming the first frame that holds NaN or infinity."""
-    finite = np.isfinite(values.reshape(len(values), -1)).all(1)
-    if not finite.all():
-        raise InputError(f"{what}: frame {int(np.argmin(finite))} holds numbers that are not finite.")
-
-
 def load_amass(path: str | Path, body: Body, *, up_axis: UpAxis = "auto", place: bool = True) -> Motion:
     """Read an AMASS-style npz, ours included, as a motion of `body` in a +Y-up world.
 
     Up is what the file's `up_axis` says, else what `up_axis` says, else (`auto`) +Y where the body stands along it and
-    AMASS's +Z otherwise. `betas` are kept when they belong to `body` (same hash; or a SMPL-X file and the licensed
-    body) and are dropped, and said so, when they do not. `place` puts foreign motions on the ground y = 0, over the
+    AMASS's +Z otherwise. `betas` and `expression` are kept when they belong to `body` (same hash; or a SMPL-X file and
+    the licensed body) and are dropped when they do not. `place` puts foreign motions on the ground y = 0, over the
     origin, facing +Z; of files that name their `up_axis`, as ours do, it moves only those of another body, and only
     up or down.
 
@@ -80,24 +75,25 @@ def load_amass(path: str | Path, body: Body, *, up_axis: UpAxis = "auto", place:
         raise InputError(
             f"{path} has no {' and '.join(missing)}; it holds {sorted(data)}. Expected an AMASS-style npz."
         )
-    poses = full_poses(data["poses"], body, f"{path}: `poses`")
-    trans = np.asarray(data["trans"], np.float64)
-    if trans.shape != (len(poses), 3):
-        raise InputError(f"{path}: `trans` has shape {trans.shape}, expected {(len(poses), 3)}.")
-    require_finite(trans, f"{path}: `trans`")
+    poses = full_poses(data, "poses", body, path)
+    trans = numbers(data, "trans", path, (len(poses), 3))
     own = str(data.get("body_sha256", "")) == body.sha256
     betas = _betas(data, body, own, path)
     motion = Motion(
         poses=poses,
         transl=torch.from_numpy(trans).float(),
         betas=betas,
-        expression=_per_frame(data, "expression", torch.zeros(len(poses), body.n_expression), path),
+        expression=_expression(data, len(poses), own, body, path),
         times_s=_times(data, len(poses), path),
-        valid=_per_frame(data, "valid", torch.ones(len(poses)), path).bool(),
+        valid=torch.from_numpy(numbers(data, "valid", path, (len(poses),)) > 0.5)
+        if "valid" in data
+        else torch.ones(len(poses), dtype=torch.bool),
         body_sha256=body.sha256,
         name=str(data.get("name", path.stem)),
     )
     said = str(data.get("up_axis", ""))
+    if said not in ("", "Y", "Z"):
+        raise InputError(f"{path}: up_axis is {said!r}, expected Y or Z.")
     if (said or _up_axis(motion, up_axis, path)) == "Z":
         motion = turned(motion, body, _R_YUP_ZUP, about=torch.zeros(3))
     if not place or (said and own):
@@ -106,9 +102,11 @@ def load_amass(path: str | Path, body: Body, *, up_axis: UpAxis = "auto", place:
 
 
 def _betas(data: dict[str, np.ndarray], body: Body, own: bool, path: Path) -> Tensor:
-    found = np.asarray(data.get("betas", np.zeros(0)), np.float64)
+    found = numbers(data, "betas", path) if "betas" in data else np.zeros(1)
     found = found[0] if found.ndim == 2 and len(found) else found.reshape(-1)
     smplx_file = str(data.get("surface_model_type", "")).startswith("smplx") or data["poses"].shape[1] == 165
+    if found.size == 0:
+        return torch.zeros(body.n_betas)
     if own or (body.n_vertices == _SMPLX_VERTICES and smplx_file and not data.get("body_sha256", "")):
         return torch.from_numpy(found[: body.n_betas]).float()
     if np.abs(found).max(initial=0.0) > 0:
@@ -126,35 +124,25 @@ def _up_axis(motion: Motion, up_axis: UpAxis, path: Path) -> Literal["Y", "Z"]:
 
 
 def _times(data: dict[str, np.ndarray], frames: int, path: Path) -> Tensor:
-    if "times_s" in data and data["times_s"].shape == (frames,):
-        return torch.from_numpy(np.asarray(data["times_s"], np.float64))
+    if "times_s" in data:
+        times = numbers(data, "times_s", path, (frames,))
+        if (np.diff(times) <= 0).any():
+            raise InputError(f"{path}: 'times_s' does not increase.")
+        return torch.from_numpy(times)
     key = next((key for key in ("mocap_frame_rate", "mocap_framerate", "fps") if key in data), None)
-    rate = float(data[key]) if key else 0.0
-    if not np.isfinite(rate) or rate <= 0:
-        if key:
-            raise InputError(f"{path}: {key} is {rate}, expected frames per second above 0.")
+    if key is None:
         log.warning("%s gives no frame rate; taken as 30 fps.", path)
-        rate = 30.0
+        return torch.arange(frames, dtype=torch.float64) / 30.0
+    rate = float(numbers(data, key, path).reshape(-1)[0]) if data[key].size == 1 else 0.0
+    if rate <= 0:
+        raise InputError(f"{path}: {key} is {data[key]}, expected frames per second above 0.")
     return torch.arange(frames, dtype=torch.float64) / rate
 
 
-def _per_frame(data: dict[str, np.ndarray], key: str, default: Tensor, path: Path) -> Tensor:
-    if key not in data:
-        return default
-    if len(data[key]) != len(default):
-        raise InputError(f"{path}: {key!r} has {len(data[key])} frames, `poses` has {len(default)}.")
-    return torch.from_numpy(np.asarray(data[key], np.float32))
-
-
-def read_npz(path: Path) -> dict[str, np.ndarray]:
-    """Every array of an npz, never unpickled. Raises InputError when it is missing, broken or holds Python objects."""
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {key: archive[key] for key in archive.files}
-    except FileNotFoundError:
-        raise InputError(f"No motion file at {path}.") from None
-    except Exception as error:  # numpy and zipfile raise many kinds for a broken file
-        raise InputError(f"{path} is not an npz that can be read safely ({error}).") from None
+def _expression(data: dict[str, np.ndarray], frames: int, own: bool, body: Body, path: Path) -> Tensor:
+    if "expression" not in data or not (own or body.n_vertices == _SMPLX_VERTICES):
+        return torch.zeros(frames, body.n_expression)
+    return torch.from_numpy(numbers(data, "expression", path, (frames, None))).float()
 
 
 def save_amass(motion: Motion, path: str | Path, body: Body, *, up_axis: Literal["Y", "Z"] = "Z") -> Path:

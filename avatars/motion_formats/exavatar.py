@@ -27,7 +27,7 @@ from avatars.camera import Camera
 from avatars.errors import InputError
 from avatars.files import read_json, require_fresh_folder, write_json
 from avatars.motion import BODY, GLOBAL, JAW, LEFT_EYE, LEFT_HAND, N_JOINTS, RIGHT_EYE, RIGHT_HAND, Motion
-from avatars.motion_formats.amass import require_finite
+from avatars.motion_formats.arrays import numbers
 from avatars.motion_formats.ground import placed, turned
 from avatars.motion_formats.resting_hands import resting_hands
 
@@ -77,10 +77,10 @@ def load_exavatar(path: str | Path, body: Body, *, fps: float = 30.0, place: boo
 def load_exavatar_clip(path: str | Path, body: Body, *, fps: float = 30.0, place: bool = False) -> ExAvatarClip:
     """Read one of ExAvatar's folders.
 
-    Frame numbers are times at `fps` (ExAvatar keeps no times); numbers that are missing between the first and the last
-    are frames without a person. The world is turned to +Y up as the first camera sees it. Betas are kept for the
-    licensed body alone. `place` then puts the feet on y = 0 and the person over the origin facing +Z, and gives no
-    cameras. A folder that `save_exavatar` wrote comes back as it was.
+    Frame numbers are times at `fps` (ExAvatar keeps no times); numbers that are missing between the first and the
+    last are frames without a person. The world is turned to +Y up as the first camera sees it. Betas and expression
+    are kept for the licensed body alone. `place` then puts the feet on y = 0 and the person over the origin facing +Z,
+    and gives no cameras. A folder that `save_exavatar` wrote comes back as it was.
 
     Raises InputError when a json is broken, a part is missing or has the wrong length.
     """
@@ -89,52 +89,72 @@ def load_exavatar_clip(path: str | Path, body: Body, *, fps: float = 30.0, place
     if folder is None:
         raise InputError(f"{path} is not one of ExAvatar's folders: no <frame>.json in {', '.join(_FOLDERS[:2])}.")
     files = _frames_in(folder)
-    numbers = sorted(files)
-    rows = {number: _read_frame(files[number]) for number in numbers}
-    mean = resting_hands(body)
-    sidecar: dict[str, Any] = read_json(path / _SIDECAR) if (path / _SIDECAR).is_file() else {}
-    frames = numbers[-1] - numbers[0] + 1
-    if frames > 100 * len(numbers):
-        raise InputError(f"{folder}: {len(numbers)} frames numbered {numbers[0]} to {numbers[-1]}; that is no clip.")
-    poses, transl = torch.zeros(frames, N_JOINTS, 3), torch.zeros(frames, 3)
-    expression, valid = torch.zeros(frames, _N_EXPRESSION), torch.zeros(frames, dtype=torch.bool)
-    for number, row in rows.items():
-        i = number - numbers[0]
-        for key, (joints, _) in _PARTS.items():
-            poses[i, joints] = torch.from_numpy(row[key]).reshape(-1, 3).squeeze(0).float()
-        poses[i, LEFT_HAND.start :] += mean
-        transl[i] = torch.from_numpy(row["trans"]).float()
-        expression[i, : len(row["expr"])] = torch.from_numpy(row["expr"]).float()
-        valid[i] = True
+    indices = sorted(files)
+    first, frames = indices[0], indices[-1] - indices[0] + 1
+    if frames > 100 * len(indices):
+        raise InputError(f"{folder}: {len(indices)} frames numbered {first} to {indices[-1]}; that is no clip.")
+    sidecar = _read_sidecar(path / _SIDECAR, frames)
+    poses, transl, expression, valid = _read_poses(files, first, frames, resting_hands(body))
     if not bool(valid.all()):
         log.warning("%s: %d of %d frames are missing and marked invalid.", path, int((~valid).sum()), frames)
-    if "valid" in sidecar:
-        valid = torch.tensor(sidecar["valid"], dtype=torch.bool)
-    times = sidecar.get("times_s") or [(number - numbers[0]) / fps for number in range(numbers[0], numbers[-1] + 1)]
+    if not sidecar and body.n_vertices != _SMPLX_VERTICES:
+        expression = torch.zeros_like(expression)  # coefficients of another body's face
     motion = Motion(
         poses=poses,
         transl=transl,
         betas=_betas(path, body, sidecar),
         expression=expression[:, : sidecar.get("n_expression", body.n_expression)],
-        times_s=torch.tensor(times, dtype=torch.float64),
-        valid=valid,
+        times_s=torch.tensor(sidecar.get("times_s", [i / fps for i in range(frames)]), dtype=torch.float64),
+        valid=torch.tensor(sidecar["valid"], dtype=torch.bool) if sidecar else valid,
         body_sha256=body.sha256,
         name=sidecar.get("name", path.name),
     )
-    cameras = _read_cameras(path / "cam_params", numbers)
-    R_world_first = _R_YUP_YDOWN if cameras is None or sidecar else _R_YUP_YDOWN @ cameras[1][0, :3, :3]
-    motion = turned(motion, body, R_world_first, about=torch.zeros(3))
+    cameras = _read_cameras(path / "cam_params", indices)
+    R_world_file = _R_YUP_YDOWN if cameras is None or sidecar else _R_YUP_YDOWN @ cameras[1][0, :3, :3]
+    motion = turned(motion, body, R_world_file, about=torch.zeros(3))
     if place and not sidecar:
         return ExAvatarClip(placed(motion, body), None, None)
-    if cameras is None or len(numbers) != frames:
+    if cameras is None or len(indices) != frames:
         return ExAvatarClip(motion, None, None)
-    back = torch.eye(4)
-    back[:3, :3] = R_world_first.T
-    return ExAvatarClip(motion, cameras[0], cameras[1] @ back)
+    T_file_world = torch.eye(4)
+    T_file_world[:3, :3] = R_world_file.T
+    return ExAvatarClip(motion, cameras[0], cameras[1] @ T_file_world)
+
+
+def _read_poses(
+    files: dict[int, Path], first: int, frames: int, hands: Float[Tensor, "30 3"]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Poses, translation, expression, and which frames are there."""
+    poses, transl = torch.zeros(frames, N_JOINTS, 3), torch.zeros(frames, 3)
+    expression, valid = torch.zeros(frames, _N_EXPRESSION), torch.zeros(frames, dtype=torch.bool)
+    for index, file in files.items():
+        row, i = _read_frame(file), index - first
+        for key, (joints, _) in _PARTS.items():
+            poses[i, joints] = torch.from_numpy(row[key]).reshape(-1, 3).squeeze(0).float()
+        poses[i, LEFT_HAND.start :] += hands
+        transl[i] = torch.from_numpy(row["trans"]).float()
+        expression[i, : len(row["expr"])] = torch.from_numpy(row["expr"]).float()
+        valid[i] = True
+    return poses, transl, expression, valid
 
 
 def _frames_in(folder: Path) -> dict[int, Path]:
     return {int(file.stem): file for file in folder.glob("*.json") if file.stem.isdigit()} if folder.is_dir() else {}
+
+
+def _read_sidecar(file: Path, frames: int) -> dict[str, Any]:
+    """What `save_exavatar` wrote beside ExAvatar's own files; empty where it did not."""
+    if not file.is_file():
+        return {}
+    data = read_json(file)
+    kinds = {"body_sha256": str, "name": str, "n_betas": int, "n_expression": int, "times_s": list, "valid": list}
+    if not isinstance(data, dict) or any(not isinstance(data.get(key), kind) for key, kind in kinds.items()):
+        raise InputError(f"{file} is not as it was written; remove it to read the folder as ExAvatar's own.")
+    times = numbers(data, "times_s", file, (frames,))
+    numbers(data, "valid", file, (frames,))
+    if (np.diff(times) <= 0).any() or data["n_betas"] < 1 or not 1 <= data["n_expression"] <= _N_EXPRESSION:
+        raise InputError(f"{file} is not as it was written; remove it to read the folder as ExAvatar's own.")
+    return data
 
 
 def _read_frame(file: Path) -> dict[str, np.ndarray]:
@@ -145,14 +165,9 @@ def _read_frame(file: Path) -> dict[str, np.ndarray]:
         raise InputError(f"{file} holds {found}; expected ExAvatar's {', '.join(wanted)}.")
     row = {}
     for key, size in wanted.items():
-        try:
-            row[key] = np.asarray(data[key], np.float64).reshape(-1)
-        except (TypeError, ValueError):
-            raise InputError(f"{file}: {key!r} is not a list of numbers.") from None
+        row[key] = numbers(data, key, file).reshape(-1)
         if size is not None and len(row[key]) != size:
             raise InputError(f"{file}: {key!r} has {len(row[key])} numbers, expected {size}.")
-        if not np.isfinite(row[key]).all():
-            raise InputError(f"{file}: {key!r} holds numbers that are not finite.")
     row["expr"] = row["expr"][:_N_EXPRESSION]
     return row
 
@@ -163,11 +178,7 @@ def _betas(path: Path, body: Body, sidecar: dict[str, Any]) -> Tensor:
     )
     if file is None:
         return torch.zeros(body.n_betas)
-    try:
-        betas = np.asarray(read_json(file), np.float32).reshape(-1)
-    except (TypeError, ValueError):
-        raise InputError(f"{file} is not a list of numbers.") from None
-    require_finite(betas[None], str(file))
+    betas = numbers({"shape_param": read_json(file)}, "shape_param", file).reshape(-1).astype(np.float32)
     if sidecar.get("body_sha256") == body.sha256:
         return torch.from_numpy(betas[: sidecar.get("n_betas", body.n_betas)])
     if body.n_vertices == _SMPLX_VERTICES and not sidecar:
@@ -176,20 +187,20 @@ def _betas(path: Path, body: Body, sidecar: dict[str, Any]) -> Tensor:
     return torch.zeros(body.n_betas)
 
 
-def _read_cameras(folder: Path, numbers: list[int]) -> tuple[Tensor, Tensor] | None:
+def _read_cameras(folder: Path, ids: list[int]) -> tuple[Tensor, Tensor] | None:
     files = _frames_in(folder)
-    if not set(numbers) <= set(files):
+    if not set(ids) <= set(files):
         return None
-    K, T = torch.eye(3).repeat(len(numbers), 1, 1), torch.eye(4).repeat(len(numbers), 1, 1)
-    for i, number in enumerate(numbers):
-        data = read_json(files[number])
+    K, T = torch.eye(3).repeat(len(ids), 1, 1), torch.eye(4).repeat(len(ids), 1, 1)
+    for i, id_ in enumerate(ids):
+        data = read_json(files[id_])
         try:
             T[i, :3, :3] = torch.tensor(data["R"]).reshape(3, 3)
             T[i, :3, 3] = torch.tensor(data["t"]).reshape(3)
             K[i, 0, 0], K[i, 1, 1] = torch.tensor(data["focal"]).reshape(2)
             K[i, :2, 2] = torch.tensor(data["princpt"]).reshape(2)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise InputError(f"{files[number]} is not one of ExAvatar's cameras ({error}).") from None
+            raise InputError(f"{files[id_]} is not one of ExAvatar's cameras ({error}).") from None
     return K, T
 
 

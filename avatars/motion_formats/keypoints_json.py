@@ -22,6 +22,7 @@ from jaxtyping import Float
 
 from avatars.errors import InputError
 from avatars.files import read_json
+from avatars.motion_formats.arrays import numbers
 from avatars.perception.containers import FACE, LEFT_HAND, N_KEYPOINTS, RIGHT_HAND, Keypoints
 
 log = logging.getLogger(__name__)
@@ -91,7 +92,7 @@ def _file_frames(file: Path) -> list[list[Person]]:
 
 def _people(frame: Any, file: Path) -> list[Person]:
     """Everybody in one frame, in any of the layouts."""
-    if isinstance(frame, dict) and "people" in frame:
+    if isinstance(frame, dict) and isinstance(frame.get("people"), list):
         return [_openpose_person(person, file) for person in frame["people"]]
     if isinstance(frame, dict) and "instances" in frame:
         frame = frame["instances"]
@@ -110,8 +111,10 @@ def _mmpose_person(person: dict[str, Any], file: Path) -> Person:
     return np.concatenate([xy, score[:, None]], 1)
 
 
-def _openpose_person(person: dict[str, Any], file: Path) -> Person:
-    body = np.asarray(person.get("pose_keypoints_2d", []), np.float64).reshape(-1)
+def _openpose_person(person: Any, file: Path) -> Person:
+    if not isinstance(person, dict) or "pose_keypoints_2d" not in person:
+        raise InputError(f"{file}: a person without pose_keypoints_2d.")
+    body = numbers(person, "pose_keypoints_2d", file).reshape(-1)
     layout = _POSE_LAYOUTS.get(body.size // 3)
     if layout is None or body.size % 3:
         raise InputError(f"{file}: pose_keypoints_2d has {body.size} numbers; expected 25 or 18 points of 3.")

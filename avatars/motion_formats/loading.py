@@ -8,7 +8,8 @@ from pathlib import Path
 from avatars.body import Body
 from avatars.errors import InputError
 from avatars.motion import Motion
-from avatars.motion_formats.amass import load_amass, read_npz, save_amass
+from avatars.motion_formats.amass import load_amass, save_amass
+from avatars.motion_formats.arrays import read_npz
 from avatars.motion_formats.bvh_motion import load_bvh, save_bvh
 from avatars.motion_formats.exavatar import load_exavatar, params_folder, save_exavatar
 from avatars.motion_formats.smpl_results import load_smpl_results, looks_like_results

@@ -73,7 +73,10 @@ def calibrate(bvh: Bvh, joints: JointMap, rest: Float[np.ndarray, "55 3"], path:
     if basis is not None:
         found = _from_stance(_Stance(turned[0], moved[0], basis), joints, rest, upright, "frame 0")
         return found
-    return Calibration(upright, _Movement(turned, moved, joints, rest).calibrated(bvh, path), "movement")
+    try:
+        return Calibration(upright, _Movement(turned, moved, joints, rest).calibrated(bvh), "movement")
+    except InputError as error:
+        raise InputError(f"{path}: neither its offsets nor frame 0 is a T-pose, and {error}") from None
 
 
 def _standing(positions: np.ndarray, joints: JointMap, *, strict: bool) -> Matrix | None:
@@ -179,7 +182,7 @@ class _Movement:
         self.rotations, self.positions, self.joints, self.rest = rotations, positions, joints, rest
         self.found: dict[int, Matrix] = {}
 
-    def calibrated(self, bvh: Bvh, path: Path) -> dict[int, Matrix]:
+    def calibrated(self, bvh: Bvh) -> dict[int, Matrix]:
         joints, limbs = self.joints, self.joints.limbs
         left = self._local(joints.pelvis, self.positions[:, limbs["left_hip"]] - self.positions[:, limbs["right_hip"]])
         up = self._local(joints.pelvis, np.broadcast_to(_Y, (len(bvh), 3)))
@@ -192,11 +195,11 @@ class _Movement:
         for side, sign in (("left", 1.0), ("right", -1.0)):
             if f"{side}_collar" in limbs:
                 self._like(limbs[f"{side}_collar"], chest)
-            self._bending(f"{side}_hip", f"{side}_knee", f"{side}_ankle", _X, path)
+            self._bending(f"{side}_hip", f"{side}_knee", f"{side}_ankle", _X)
             self._extremity(f"{side}_ankle", f"{side}_knee", f"{side}_foot")
             self._extremity(f"{side}_foot", f"{side}_ankle", "")
             if f"{side}_wrist" in limbs:
-                self._bending(f"{side}_shoulder", f"{side}_elbow", f"{side}_wrist", -sign * _Y, path)
+                self._bending(f"{side}_shoulder", f"{side}_elbow", f"{side}_wrist", -sign * _Y)
                 self._hand(side, bvh)
         return self.found
 
@@ -212,7 +215,7 @@ class _Movement:
         relative = np.swapaxes(self.rotations[:, joint], 1, 2) @ self._body(other)
         self.found[joint] = _snapped(Rotation.from_matrix(relative).mean().as_matrix())
 
-    def _bending(self, upper: str, lower: str, end: str, axis: np.ndarray, path: Path) -> None:
+    def _bending(self, upper: str, lower: str, end: str, axis: np.ndarray) -> None:
         """Both bones of a limb: the bone and the axis about which the joint between them flexes (`axis` at rest)."""
         a, b, c = (self.joints.limbs[name] for name in (upper, lower, end))
         first, second = self.positions[:, b] - self.positions[:, a], self.positions[:, c] - self.positions[:, b]
@@ -220,8 +223,8 @@ class _Movement:
         bend = np.linalg.norm(hinge, axis=1) / (np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1))
         if bend.mean() < np.sin(np.deg2rad(5.0)):
             raise InputError(
-                f"{path}: neither its offsets nor frame 0 is a T-pose and {lower} never bends, so the joints' axes "
-                "cannot be told. Export the skeleton again with a T-pose as its rest pose."
+                f"{lower} never bends, so the joints' axes cannot be told. Export the skeleton again with a T-pose as "
+                "its rest pose."
             )
         for joint, bone, name, child in ((a, first, upper, lower), (b, second, lower, end)):
             source = _frame(self._local(joint, bone), self._local(joint, hinge))
@@ -278,6 +281,8 @@ def _frame(first: np.ndarray, second: np.ndarray) -> Matrix:
     """Orthonormal columns: along `first`, along `second` made perpendicular to it, and their cross product."""
     x = _unit(first)
     y = _unit(second - x * (second @ x))
+    if np.linalg.norm(x) < 0.5 or np.linalg.norm(y) < 0.5:
+        raise InputError("hips, a limb or a hand of the skeleton has no extent, so its joints' axes cannot be told.")
     return np.stack([x, y, np.cross(x, y)], 1)
 
 

@@ -29,7 +29,8 @@ from torch import Tensor
 from avatars.body import Body
 from avatars.errors import InputError
 from avatars.motion import BODY, GLOBAL, JAW, LEFT_EYE, LEFT_HAND, N_JOINTS, RIGHT_EYE, RIGHT_HAND, Motion
-from avatars.motion_formats.amass import full_poses, read_npz, require_finite
+from avatars.motion_formats.amass import full_poses
+from avatars.motion_formats.arrays import numbers, read_npz
 from avatars.motion_formats.ground import placed, turned
 from avatars.motion_formats.resting_hands import resting_hands
 from avatars.rotations import axis_angle_from_matrix, matrix_from_axis_angle
@@ -84,12 +85,9 @@ def load_smpl_results(path: str | Path, body: Body, *, fps: float = 30.0, place:
     data = _arrays(path)
     poses, transl = _poses(data, body, path)
     frames = len(poses)
-    if transl.shape != (frames, 3):
-        raise InputError(f"{path}: translation has shape {tuple(transl.shape)}, the pose {frames} frames.")
-    require_finite(transl.numpy(), f"{path}: translation")
-    if float(np.abs(data.get("betas", np.zeros(1))).max(initial=0.0)) > 0:
+    if "betas" in data and np.abs(numbers(data, "betas", path)).max(initial=0.0) > 0:
         log.info("%s: betas are those of a licensed body and are dropped; the body keeps its mean shape.", path.name)
-    ids = np.asarray(data.get("frame_ids", np.arange(frames))).reshape(-1).astype(np.int64)
+    ids = (numbers(data, "frame_ids", path) if "frame_ids" in data else np.arange(frames)).reshape(-1).astype(np.int64)
     if len(ids) != frames or (np.diff(ids) <= 0).any() or ids[-1] - ids[0] >= 100 * frames:
         raise InputError(f"{path}: frame_ids must be {frames} increasing numbers, one for each frame.")
     slots = torch.from_numpy(ids - ids[0])
@@ -103,7 +101,7 @@ def load_smpl_results(path: str | Path, body: Body, *, fps: float = 30.0, place:
         poses=all_poses,
         transl=all_transl,
         betas=torch.zeros(body.n_betas),
-        expression=_expression(data, slots, total, body),
+        expression=_expression(data, slots, total, body, path),
         times_s=torch.arange(total, dtype=torch.float64) / fps,
         valid=valid,
         body_sha256=body.sha256,
@@ -137,42 +135,51 @@ def _first(data: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
 def _poses(data: dict[str, np.ndarray], body: Body, path: Path) -> tuple[Float[Tensor, "frames 55 3"], Tensor]:
     for pose, trans in _WHOLE:
         if pose in data and trans in data:
-            flat = np.asarray(data[pose]).reshape(len(data[pose]), -1)
-            return full_poses(flat, body, f"{path}: {pose!r}"), _float(data[trans]).reshape(-1, 3)
+            poses = full_poses(data, pose, body, path)
+            return poses, _translation(data, trans, len(poses), path)
     root, rest, trans = _first(data, _ROOT), _first(data, _BODY), _first(data, _TRANSL)
     if root is None or rest is None or trans is None:
         raise InputError(
             f"{path} holds {sorted(data)}; expected global_orient, body_pose and transl, or WHAM's pose_world and "
             "trans_world, or AMASS's poses and trans."
         )
-    frames = len(data[root])
+    frames = data[root].shape[0] if data[root].ndim > 1 else 0
+    if frames == 0:
+        raise InputError(f"{path}: {root!r} has shape {data[root].shape}; expected a rotation for each frame.")
     poses = torch.zeros(frames, N_JOINTS, 3)
     poses[:, LEFT_HAND.start :] = resting_hands(body)
-    poses[:, GLOBAL] = _axis_angles(data[root], frames, 1, path, root)[:, 0]
-    poses[:, BODY] = _axis_angles(data[rest], frames, 21, path, rest)
+    poses[:, GLOBAL] = _axis_angles(data, root, frames, 1, path)[:, 0]
+    poses[:, BODY] = _axis_angles(data, rest, frames, 21, path)
     means = resting_hands(body).split(15)
-    relative = not bool(np.any(data.get("flat_hand_mean", False)))
+    relative = not ("flat_hand_mean" in data and numbers(data, "flat_hand_mean", path).any())
     for key, joints, count in _EXTRA:
         if key in data:
-            value = _axis_angles(data[key], frames, count, path, key)
+            value = _axis_angles(data, key, frames, count, path)
             if count == 15 and relative:
                 value = value + means[0 if key.startswith("left") else 1]
             poses[:, joints] = value if count > 1 else value[:, 0]
-    return poses, _float(data[trans]).reshape(-1, 3)
+    return poses, _translation(data, trans, frames, path)
+
+
+def _translation(data: dict[str, np.ndarray], key: str, frames: int, path: Path) -> Float[Tensor, "frames 3"]:
+    values = numbers(data, key, path)
+    if values.size != frames * 3:
+        raise InputError(f"{path}: {key!r} has shape {values.shape}; the pose has {frames} frames.")
+    return torch.from_numpy(values).float().reshape(frames, 3)
 
 
 def _axis_angles(
-    values: np.ndarray, frames: int, joints: int, path: Path, key: str
+    data: dict[str, np.ndarray], key: str, frames: int, joints: int, path: Path
 ) -> Float[Tensor, "frames joints 3"]:
     """Axis-angle of the first `joints` joints; SMPL's two hand bones after the 21 are left out."""
-    given = _float(values)
+    given = torch.from_numpy(numbers(data, key, path)).float()
+    if given.ndim == 0:
+        given = given[None]
     kept = {joints, joints + 2} if joints == 21 else {joints}
     if len(given) == frames and given.shape[-2:] == (3, 3) and given.numel() in {frames * n * 9 for n in kept}:
-        require_finite(given.numpy(), f"{path}: {key!r}")
         matrices = given.reshape(frames, -1, 3, 3)[:, :joints]
         return axis_angle_from_matrix(matrices.double()).float()
     if len(given) == frames and given.numel() in {frames * n * 3 for n in kept}:
-        require_finite(given.numpy(), f"{path}: {key!r}")
         return given.reshape(frames, -1, 3)[:, :joints]
     raise InputError(
         f"{path}: {key!r} has shape {tuple(given.shape)}; expected {frames} frames of {joints} joints as axis-angle "
@@ -181,12 +188,12 @@ def _axis_angles(
 
 
 def _expression(
-    data: dict[str, np.ndarray], slots: Tensor, total: int, body: Body
+    data: dict[str, np.ndarray], slots: Tensor, total: int, body: Body, path: Path
 ) -> Float[Tensor, "frames expression"]:
     """Expression coefficients belong to the licensed body's face: kept on that body, dropped on another."""
     out = torch.zeros(total, body.n_expression)
-    given = _float(data.get("expression", np.zeros((len(slots), 0))))
-    if body.n_vertices == 10475 and given.ndim == 2 and len(given) == len(slots):
+    if "expression" in data and body.n_vertices == 10475:
+        given = torch.from_numpy(numbers(data, "expression", path, (len(slots), None))).float()
         width = min(given.shape[1], body.n_expression)
         out[slots, :width] = given[:, :width]
     return out
@@ -201,7 +208,3 @@ def _to_y_up(poses: Float[Tensor, "frames 55 3"], path: Path) -> Float[Tensor, "
     elif (axis, sign) != (1, 1):
         log.info("%s: the body stands along %s%s; turned to +Y up.", path.name, "-+"[sign > 0], "XYZ"[axis])
     return torch.from_numpy(_R_YUP[axis, sign])
-
-
-def _float(values: Any) -> Tensor:
-    return torch.from_numpy(np.asarray(values, np.float32))
