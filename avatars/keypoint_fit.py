@@ -18,6 +18,7 @@ from torch import Tensor
 from avatars.body import Body
 from avatars.motion import N_JOINTS
 from avatars.perception.containers import BODY, FACE, FEET, LEFT_HAND, RIGHT_HAND, SKELETON, Keypoints
+from avatars.perception.detector_marks import detector_marks
 from avatars.pose_prior import PosePrior
 from avatars.rotations import matrix_from_axis_angle
 from avatars.tracking_init import TORSO, distances_m, root_rotations, torso_px, view_hints
@@ -45,9 +46,10 @@ class FitWeights:
     """Reprojection of body and feet, as a fraction of the torso's pixels times three (about the body's height)."""
     face_px: float = 0.008
     hand_px: float = 0.008
-    outlier: float = 4.0
-    """Deviations at which a keypoint counts as an outlier (Geman-McClure)."""
-    direction: float = 0.25
+    outlier: float = 5.0
+    """Deviations at which a keypoint counts as an outlier (Geman-McClure) at the end; each stage starts with three
+    times as many, so that limbs far from their keypoints are drawn in."""
+    direction: float = 0.35
     """Bone directions of the 3D hint (radians)."""
     limit: float = 0.05
     """Leaving a joint's range (radians)."""
@@ -98,13 +100,14 @@ def fit_keypoints(
     height_m: float | None = None,
     iterations: int = 160,
     weights: FitWeights | None = None,
+    detector: str = "",
     on_step: Callable[[], None] = lambda: None,
 ) -> BodyFit:
     """Fit a body to keypoints whose frames are all valid and whose sides are right (`side_exchanges`).
 
     Stages: pose from the 3D hint alone; distance, root and shape from the torso; the body; then face and hands too.
     """
-    fit = _Fit(keypoints, times_s, body, focal_px, height_m, weights or FitWeights(), on_step)
+    fit = _Fit(keypoints, times_s, body, focal_px, height_m, weights or FitWeights(), detector, on_step)
     fit.run(["body_pose"], 40, reprojected=())
     fit.start_distance()
     fit.run(["shift", "log_distance", "turn", "betas"], 40, reprojected=TORSO)
@@ -125,6 +128,7 @@ class _Fit:
         focal_px: float,
         height_m: float | None,
         weights: FitWeights,
+        detector: str,
         on_step: Callable[[], None],
     ) -> None:
         self.body, self.focal_px, self.height_m, self.weights, self.on_step = body, focal_px, height_m, weights, on_step
@@ -146,6 +150,9 @@ class _Fit:
         }
         self.rates = {"shift": 0.01, "log_distance": 0.01, "turn": 0.03, "betas": 0.05, "expression": 0.05}
         self.bones = torch.tensor(BONES)
+        marked, self.mark_joints, offsets = detector_marks(detector)
+        self.marks = torch.zeros(133, len(marked)).index_put((marked, torch.arange(len(marked))), torch.ones(()))
+        self.mark_offsets = offsets[:, :, None]
 
     def poses(self) -> Float[Tensor, "frames 55 3"]:
         v = self.variables
@@ -158,9 +165,10 @@ class _Fit:
         return torch.cat([self.variables["shift"] * distance[:, None], -distance[:, None]], -1)
 
     def posed(self, poses: Tensor) -> Float[Tensor, "frames 133 3"]:
-        """Keypoints about the pelvis, in view axes."""
+        """Keypoints about the pelvis, as the detector marks them, in view axes."""
         posed = self.body.pose(poses, self.variables["betas"], None, self.variables["expression"])
-        points = posed.keypoints_133() - posed.joints[:, :1]
+        beside = (posed.A_world_rest[:, self.mark_joints, :, :3] @ self.mark_offsets)[..., 0]
+        points = posed.keypoints_133() - posed.joints[:, :1] + self.marks @ beside
         turn = matrix_from_axis_angle(self.variables["turn"]) @ self.rotation
         return points @ turn.transpose(-1, -2)
 
@@ -184,29 +192,30 @@ class _Fit:
             optimizer, [group["lr"] for group in groups], total_steps=iterations, pct_start=0.2, final_div_factor=20
         )
         order = list(reprojected)
-        for _ in range(iterations):
+        for i in range(iterations):
             optimizer.zero_grad()
-            self.energy(order).backward()
+            outlier = self.weights.outlier * (1.0 + 2.0 * max(0.0, 1.0 - 2.0 * i / iterations))
+            self.energy(order, outlier).backward()
             optimizer.step()
             schedule.step()
             self.on_step()
         self.variables = {name: value.detach() for name, value in self.variables.items()}
 
-    def energy(self, reprojected: list[int]) -> Tensor:
+    def energy(self, reprojected: list[int], outlier: float) -> Tensor:
         """The whole objective, per frame."""
         poses = self.poses()
         points = self.posed(poses)
         placed = points + self.pelvis()[:, None]
         e = self._directions(points) + self._priors(poses) + self._smoothness(points, poses)
         if reprojected:
-            e = e + self._reprojection(placed, reprojected)
+            e = e + self._reprojection(placed, reprojected, outlier)
         return e + self._shape() / len(points)
 
-    def _reprojection(self, placed: Tensor, order: list[int]) -> Tensor:
-        ev, c = self.evidence, self.weights.outlier
+    def _reprojection(self, placed: Tensor, order: list[int], outlier: float) -> Tensor:
+        ev = self.evidence
         image = self.focal_px * placed[:, order, :2] / (-placed[:, order, 2:]).clamp_min(0.05)
         r2 = (image - ev.xy[:, order]).square().sum(-1) / ev.deviation_px[:, order].square()
-        return (ev.weight[:, order] * _geman_mcclure(r2, c)).sum(1).mean()
+        return (ev.weight[:, order] * _geman_mcclure(r2, outlier)).sum(1).mean()
 
     def _directions(self, points: Tensor) -> Tensor:
         ev = self.evidence

@@ -202,6 +202,7 @@ def track_keypoints(
         focal_px=config.focal_px or FOCAL_PER_LONG_SIDE * max(keypoints.size_hw),
         height_m=config.height_m,
         iterations=config.iterations,
+        detector=config.detector,
     )
     motion, camera = place_in_world(
         fit, body, size_hw=keypoints.size_hw, times_s=times_s, valid=keypoints.valid, name=name

@@ -1,0 +1,47 @@
+"""Where a detector's points lie beside the SMPL-X joints of the same name.
+
+Detectors are trained on points that people clicked or that another body model has; a hip so marked is not the center
+of rotation. The offsets were measured on rendered people whose joints are known, by least squares over clips seen from
+all sides, and are the same for all people within a centimeter.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from avatars.body import JOINT_NAMES, KEYPOINT_NAMES_133
+
+# point (left for pairs): the joint in whose rest axes the offset stands, and the offset in millimeters.
+_MARKS_MM: dict[str, dict[str, tuple[str, tuple[float, float, float]]]] = {
+    "mediapipe": {
+        "nose": ("head", (0, -10, -36)),
+        "eye": ("head", (-3, -21, -29)),
+        "ear": ("head", (-26, -12, 30)),
+        "shoulder": ("spine3", (-3, 20, 0)),
+        "elbow": ("shoulder", (-11, -3, 12)),
+        "wrist": ("elbow", (10, -5, 0)),
+        "hip": ("pelvis", (-11, -6, 36)),
+        "knee": ("hip", (-12, -15, -3)),
+        "ankle": ("knee", (-2, 28, 8)),
+        "big_toe": ("ankle", (22, 7, -28)),
+        "heel": ("ankle", (-10, 16, 24)),
+    },
+}
+
+
+def detector_marks(detector: str) -> tuple[Int[Tensor, " points"], Int[Tensor, " points"], Float[Tensor, "points 3"]]:
+    """Keypoints (COCO-WholeBody index) that are marked off their joint, the joint whose axes count, and the offset
+    (meters, T-pose axes); empty for a detector that was not measured."""
+    keypoints, joints, offsets = [], [], []
+    for index, name in enumerate(KEYPOINT_NAMES_133[:23]):
+        plain = name.removeprefix("left_").removeprefix("right_")
+        if plain not in _MARKS_MM.get(detector, {}):
+            continue
+        joint, (x, y, z) = _MARKS_MM[detector][plain]
+        side = name[: len(name) - len(plain)]
+        keypoints.append(index)
+        joints.append(JOINT_NAMES.index(joint if joint in JOINT_NAMES else side + joint))
+        offsets.append((-x if side == "right_" else x, y, z))
+    return torch.tensor(keypoints).long(), torch.tensor(joints).long(), torch.tensor(offsets).reshape(-1, 3) / 1000.0
