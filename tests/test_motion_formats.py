@@ -226,6 +226,40 @@ def test_other_rigs_names_are_understood(body: Body, tmp_path: Path, rename) -> 
     assert torch.allclose(found.poses, wanted.poses, atol=1e-5)
 
 
+def rerigged(bvh: Bvh, rng: np.random.Generator) -> Bvh:
+    """The same movement by a rig whose joint frames are turned by quarter turns, each at random: its zero pose is no
+    pose of a person."""
+    turns = ("Zrotation", "Xrotation", "Yrotation")
+    quarter = [axis_rotation(int(a), np.array(90.0 * k)) for a, k in rng.integers(0, 4, (len(bvh.names), 2)) % [3, 4]]
+    local, _ = bvh.local_pose()
+    channels, values = [], [bvh.values[:, :3]]
+    offsets = bvh.offsets.copy()
+    for joint, parent in enumerate(bvh.parents):
+        undo = np.eye(3) if parent < 0 else quarter[parent].T
+        offsets[joint] = undo @ offsets[joint]
+        if not bvh.channels[joint]:
+            channels.append(())
+            continue
+        channels.append(turns if parent >= 0 else (*bvh.channels[0][:3], *turns))
+        values.append(euler_zxy(undo @ local[:, joint] @ quarter[joint]))
+    return replace(bvh, offsets=offsets, channels=tuple(channels), values=np.concatenate(values, 1))
+
+
+@pytest.mark.parametrize("name", ["walking_1", "basketball_1", "washwindow_1"])
+def test_a_rig_without_a_t_pose_is_read_off_its_movement(
+    shared_data: Path, body: Body, tmp_path: Path, name: str
+) -> None:
+    path = shared_data / "motions" / "cmu" / f"{name}.bvh"
+    plain = read_bvh(path)
+    plain = replace(plain, values=plain.values[1:])  # without the T-pose
+    wanted = load_motion(write_bvh(plain, tmp_path / "plain.bvh"), body, place=False)
+    found = load_motion(write_bvh(rerigged(plain, np.random.default_rng(0)), tmp_path / "b.bvh"), body, place=False)
+    a, b = (body.pose(m.poses, m.betas, m.transl).joints[:, :22] for m in (found, wanted))
+    assert float((a - b).norm(dim=-1).mean()) < 0.02
+    turn = matrix_from_axis_angle(found.poses[:, :22]).mT @ matrix_from_axis_angle(wanted.poses[:, :22])
+    assert float(axis_angle_from_matrix(turn).norm(dim=-1).rad2deg().mean()) < 12.0
+
+
 # name, frames, frames per second
 REAL = [
     ("cmu_01_01", 2752, 120.0),

@@ -30,6 +30,9 @@ INDEX = {name: i for i, name in enumerate(JOINT_NAMES)}
 FINGERS = ("index", "middle", "ring", "pinky", "thumb")
 _SIDES = ("left", "right")
 _X, _Y = np.array([1.0, 0.0, 0.0]), np.array([0.0, 1.0, 0.0])
+# Axis about which the left elbow flexes in the T-pose, palms down; the right one's is its negative. It is tilted by 30
+# degrees in CMU's skeletons, and by 35 to 39 in poses fitted with SMPL-X.
+_ELBOW = np.array([0.0, -np.cos(np.pi / 6), np.sin(np.pi / 6)])
 _SNAP_DEG = 30.0
 
 Matrix = Float[np.ndarray, "3 3"]
@@ -126,6 +129,8 @@ def _from_stance(
         parent = np.eye(3)
         for part, child in (("hip", "knee"), ("knee", "ankle"), ("ankle", ""), ("foot", "")):
             parent = _align(joints, canonical, rest, f"{side}_{part}", f"{side}_{child}", parent, aligned)
+        if reference == "frame 0":
+            _turn_out(joints, canonical, rest, side, aligned)
         parent = np.eye(3)
         for part, child in (("collar", ""), ("shoulder", "elbow"), ("elbow", "wrist"), ("wrist", "")):
             parent = _align(joints, canonical, rest, f"{side}_{part}", f"{side}_{child}", parent, aligned)
@@ -153,6 +158,22 @@ def _align(
             parent = _least_rotation(parent @ (rest[INDEX[child]] - rest[INDEX[name]]), source) @ parent
     out[joints.limbs[name]] = parent
     return parent
+
+
+def _turn_out(joints: JointMap, positions: np.ndarray, rest: np.ndarray, side: str, out: dict[int, Matrix]) -> None:
+    """Turn a straight leg about itself until its foot points as the skeleton's does: somebody who stands in a T-pose
+    may turn the feet out, which the offsets of a rig do not."""
+    names = [f"{side}_{part}" for part in ("hip", "knee", "ankle", "foot")]
+    if names[-1] not in joints.limbs:
+        return
+    ankle, foot = joints.limbs[names[2]], joints.limbs[names[3]]
+    leg = _unit(positions[ankle] - positions[joints.limbs[names[0]]])
+    wanted = positions[foot] - positions[ankle]
+    found = out[ankle] @ (rest[INDEX[names[3]]] - rest[INDEX[names[2]]])
+    wanted, found = (vector - leg * (vector @ leg) for vector in (wanted, found))
+    turn = _least_rotation(found, wanted)
+    for name in names:
+        out[joints.limbs[name]] = turn @ out[joints.limbs[name]]
 
 
 def _align_fingers(
@@ -199,7 +220,7 @@ class _Movement:
             self._extremity(f"{side}_ankle", f"{side}_knee", f"{side}_foot")
             self._extremity(f"{side}_foot", f"{side}_ankle", "")
             if f"{side}_wrist" in limbs:
-                self._bending(f"{side}_shoulder", f"{side}_elbow", f"{side}_wrist", -sign * _Y)
+                self._bending(f"{side}_shoulder", f"{side}_elbow", f"{side}_wrist", sign * _ELBOW)
                 self._hand(side, bvh)
         return self.found
 
