@@ -12,7 +12,6 @@ registration.
 from __future__ import annotations
 
 import functools
-import importlib.util
 import inspect
 import os
 import sys
@@ -36,13 +35,15 @@ class DecaModel:
     def __init__(self, repository, device="cpu"):
         """`repository`: a clone of DECA. Raises MissingPiece."""
         check_repository(repository)
-        for package in ("torch", "skimage", "yacs", "cv2"):
-            if importlib.util.find_spec(package) is None:
-                raise MissingPiece(f"the package {package} is not installed in {sys.executable}; DECA needs it.")
         sys.path.insert(0, repository)
-        import torch
-        from decalib.deca import DECA
-        from decalib.utils.config import cfg
+        try:
+            import torch
+            from decalib.deca import DECA
+            from decalib.utils.config import cfg
+        except ImportError as error:
+            raise MissingPiece(
+                f"DECA cannot be imported in {sys.executable} ({error}); install its requirements."
+            ) from None
 
         class Encoder(DECA):
             def _setup_renderer(self, model_cfg):

@@ -11,7 +11,6 @@ had without a registration.
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import sys
 
@@ -44,18 +43,21 @@ class Hand4WholeModel:
         check_repository(repository)
         if not os.path.isfile(weights):
             raise MissingPiece(f"no snapshot at {weights}. {SOURCE}.")
-        if importlib.util.find_spec("torch") is None:
-            raise MissingPiece(f"the package torch is not installed in {sys.executable}; Hand4Whole needs it.")
-        import torch
-
-        if device.startswith("cuda") and not torch.cuda.is_available():
-            raise MissingPiece("Hand4Whole calls .cuda() throughout and no CUDA device is here.")
         for folder in ("data", "common", "main"):
             sys.path.insert(0, os.path.join(repository, folder))
-        from config import cfg
-        from model import get_model
-        from utils.human_models import smpl_x
-        from utils.preprocessing import generate_patch_image, process_bbox
+        try:
+            import torch
+
+            if device.startswith("cuda") and not torch.cuda.is_available():
+                raise MissingPiece("Hand4Whole calls .cuda() throughout, and no CUDA device is here.")
+            from config import cfg
+            from model import get_model
+            from utils.human_models import smpl_x
+            from utils.preprocessing import generate_patch_image, process_bbox
+        except ImportError as error:
+            raise MissingPiece(
+                f"Hand4Whole cannot be imported in {sys.executable} ({error}); install its requirements."
+            ) from None
 
         self._cfg, self._process_bbox, self._patch = cfg, process_bbox, generate_patch_image
         self._device = device
