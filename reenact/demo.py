@@ -202,29 +202,33 @@ def show(out: Path, films: Films, scores: dict[str, Any], clock: StageClock, com
         "The avatar, from one video of a person turning",
         [(films.turn.video, "identity video"), (out / "avatar" / "turntable.mp4", "the fitted avatar")],
     )
-    pose_lines = [
-        (f"{name}: joint error, pelvis aligned / in the image", f"{e['mpjpe_mm']:.0f} mm / {e['joints_px']:.1f} px")
-        for name, e in scores["poses"].items()
-    ]
+    options = f" --seed {command.seed} --size {command.size}" + " --quick" * command.quick
     write_page(
         out / "index.html",
         title="Reenactment demo",
         lead="Procedural people filmed in a studio whose truth is known; the pipeline saw the videos alone.",
         rows=[avatar, *rows],
-        tables={
-            "Pose, against the truth": pose_lines,
-            "Avatar, on held-out frames": [
-                (k, f"{v:.4g}" if isinstance(v, float) else str(v)) for k, v in scores["avatar"].items()
-            ],
-            "Time on this machine": [(stage, f"{s:.1f} s") for stage, s in clock.seconds.items()]
-            + [
-                ("all", f"{sum(clock.seconds.values()):.0f} s"),
-                ("finished clips", f"{scores['reenact_fps']} frames/s"),
-            ],
-        },
-        command=f"reenact demo --out {command.out} --seed {command.seed} --size {command.size}"
-        + (" --quick" if command.quick else ""),
+        tables=_tables(scores, clock),
+        command=f"reenact demo --out {command.out}{options}",
     )
+
+
+def _tables(scores: dict[str, Any], clock: StageClock) -> dict[str, list[tuple[str, str]]]:
+    return {
+        "Pose against the truth: joint error, pelvis aligned, and in the image": [
+            (name, f"{errors['mpjpe_mm']:.0f} mm, {errors['joints_px']:.1f} px")
+            for name, errors in scores["poses"].items()
+        ],
+        "Avatar on held-out frames": [
+            (name, f"{value:.4g}" if isinstance(value, float) else str(value))
+            for name, value in scores["avatar"].items()
+        ],
+        "Time on this machine": [
+            *[(stage, f"{seconds:.1f} s") for stage, seconds in clock.seconds.items()],
+            ("all", f"{sum(clock.seconds.values()):.0f} s"),
+            ("finished clips", f"{scores['reenact_fps']} frames/s"),
+        ],
+    }
 
 
 def _contact_sheet(out: Path, films: Films, results: dict[str, list[Path]]) -> None:

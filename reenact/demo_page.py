@@ -12,7 +12,7 @@ from avatars.files import atomic_path
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 1120px; padding: 0 1rem; color: #222; }
 h1 { margin-bottom: 0; } h2 { margin-top: 2.2rem; } p.lead { color: #555; margin-top: .2rem; }
-.row { display: grid; grid-template-columns: repeat(3, 1fr); gap: 14px; }
+.row { display: grid; grid-template-columns: repeat(auto-fill, minmax(240px, 1fr)); gap: 14px; }
 figure { margin: 0; } video, img { width: 100%; border-radius: 6px; background: #eee; display: block; }
 figcaption { font-size: .88rem; color: #555; padding-top: .3rem; }
 table { border-collapse: collapse; } td, th { padding: .25rem 1.2rem .25rem 0; text-align: left; }
