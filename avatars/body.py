@@ -146,7 +146,7 @@ class PosedBody:
 
     def points(self, points: BodyPoints) -> Float[Tensor, "frames points 3"]:
         """Pose chosen vertices (made once with `body.subset`), meters, world."""
-        return skin(points.weights, self.A_world_rest, self.rest(points))
+        return skin(points.weights, self.A_world_rest, self.rest(points)).contiguous()
 
     def vertices(self, indices: Int[Tensor, " points"] | None = None) -> Float[Tensor, "frames points 3"]:
         """Posed vertices, all or chosen ones, meters, world."""
@@ -166,8 +166,10 @@ class PosedBody:
     def keypoints_133(self) -> Float[Tensor, "frames 133 3"]:
         """COCO-WholeBody keypoints (`KEYPOINT_NAMES_133`), meters, world."""
         layout = self.body.keypoints
-        surface = layout.mix @ self.points(layout.points)
-        return torch.cat([self.joints, surface], 1).index_select(1, layout.order)
+        posed = skin(layout.points.weights, self.A_world_rest, self.rest(layout.points)).permute(1, 2, 0)
+        surface = (layout.mix @ posed.reshape(len(posed), -1)).reshape(-1, *posed.shape[1:])
+        sources = torch.cat([self.joints.permute(1, 2, 0), surface])
+        return sources.index_select(0, layout.order).permute(2, 0, 1).contiguous()
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -278,8 +280,10 @@ class Body:
         (shape,) or one per frame (frames, shape); coefficients that are not given are zero. `transl` in meters.
         """
         rest = self.joint_points.rest(betas, expression)
-        A, joints = _ForwardKinematics.apply(poses, rest if rest.ndim == 3 else rest[None], transl, self.parents)
-        return PosedBody(self, poses, betas, expression, joints, A)
+        rest = rest[..., None] if rest.ndim == 2 else rest.permute(1, 2, 0)
+        omega = poses.permute(1, 2, 0).contiguous()
+        A, joints = _ForwardKinematics.apply(omega, rest, None if transl is None else transl.T, self.parents)
+        return PosedBody(self, poses, betas, expression, joints.permute(2, 0, 1), A.permute(3, 0, 1, 2))
 
     def pose_motion(self, motion: Motion) -> PosedBody:
         """Place the joints for every frame of a motion. Raises InputError when its betas belong to another body."""
@@ -327,12 +331,16 @@ def skin(
     A_world_rest: Float[Tensor, "frames 55 rows 4"],
     rest: Float[Tensor, "*frames points 3"],
 ) -> Float[Tensor, "frames points rows"]:
-    """Linear blend skinning as one matrix product. Three rows give x, y, z; one row gives that coordinate alone."""
+    """Linear blend skinning as one matrix product. Three rows give x, y, z; one row gives that coordinate alone.
+
+    In memory the frames stand last (they do so in `PosedBody.A_world_rest`): make the result contiguous where its
+    layout matters.
+    """
     frames, _, rows, _ = A_world_rest.shape
-    blended = (weights @ A_world_rest.transpose(0, 1).reshape(55, -1)).reshape(-1, frames, rows, 4)
-    rest = rest if rest.ndim == 3 else rest[None]
-    homogeneous = torch.nn.functional.pad(rest, (0, 1), value=1.0).transpose(0, 1)
-    return (blended * homogeneous[:, :, None]).sum(-1).transpose(0, 1)
+    blended = (weights @ A_world_rest.permute(1, 2, 3, 0).reshape(55, -1)).reshape(-1, rows, 4, frames)
+    rest = rest[..., None] if rest.ndim == 2 else rest.permute(1, 2, 0)
+    homogeneous = torch.nn.functional.pad(rest, (0, 0, 0, 1), value=1.0)
+    return (blended * homogeneous[:, None]).sum(2).permute(2, 0, 1)
 
 
 def _blend(
@@ -348,69 +356,76 @@ def _combine(dirs: Float[Tensor, "points 3 n"], coefficients: Float[Tensor, "*fr
         raise InputError(
             f"{count} {name} given, the body was loaded with {dirs.shape[-1]}. Load it with n_{name}={count} or more."
         )
-    flat = coefficients @ dirs[..., :count].reshape(-1, count).T
-    return flat.reshape(*coefficients.shape[:-1], -1, 3)
+    dirs = dirs[..., :count].reshape(-1, count)
+    if coefficients.ndim == 1:
+        return (dirs @ coefficients).reshape(-1, 3)
+    return (
+        (dirs @ coefficients.mT).reshape(-1, 3, len(coefficients)).permute(2, 0, 1)
+    )  # frames last, as `skin` likes it
 
 
 class _ForwardKinematics(torch.autograd.Function):
-    """Axis-angles (frames, 55, 3), rest joints (frames or 1, 55, 3) and transl to skinning transforms and posed joints.
+    """Axis-angles (55, 3, frames), rest joints (55, 3, frames or 1) and transl (3, frames) or None to skinning
+    transforms (55, 3, 4, frames) and posed joints (55, 3, frames).
 
-    The gradient is written out, because this runs a thousand times per tracked video: turning joint c moves all below
-    it rigidly, so its world gradient is the sum of their torques about it, which one product with the tree's
-    descendant matrix gives for all joints. Axis-angles get theirs through the left Jacobian of SO(3)
-    (Sola et al. 2018, "A micro Lie theory", eq. 145). Tensors are joint first, so that skinning is one matrix product.
+    Frames stand last, so that every operation runs along them. The gradient is written out, because this runs a
+    thousand times per tracked video: turning joint c moves all below it rigidly, so its world gradient is the sum of
+    their torques about it, which one product with the tree's descendant matrix gives for all joints. Axis-angles get
+    theirs through the left Jacobian of SO(3) (Sola et al. 2018, "A micro Lie theory", eq. 145).
     """
 
     @staticmethod
-    def forward(ctx, poses: Tensor, rest: Tensor, transl: Tensor | None, parents: tuple[int, ...]):
-        tree = _tree(parents, poses.device)
-        omega, j = poses.transpose(0, 1), rest.transpose(0, 1)  # (55, frames, 3)
+    def forward(ctx, omega: Tensor, j: Tensor, transl: Tensor | None, parents: tuple[int, ...]):
+        tree = _tree(parents, omega.device)
         offsets = torch.cat([j[:1], j[1:] - j[tree.parent[1:]]]).expand(omega.shape)
-        local = torch.cat([_rodrigues(omega), offsets[..., None]], -1)[tree.order]
+        local = torch.cat([_rodrigues(omega), offsets[:, :, None]], 2)[tree.order]
         levels = [local[: tree.sizes[0]]]
         for part, above in zip(local.split(tree.sizes)[1:], tree.above[1:], strict=True):
             outer = levels[-1].index_select(0, above)
-            inner = outer[..., :3] @ part
-            inner[..., 3] += outer[..., 3]
+            inner = (outer[:, :, :3, None] * part[:, None]).sum(2)
+            inner[:, :, 3] += outer[:, :, 3]
             levels.append(inner)
-        placed = torch.cat(levels)[tree.back]  # T_world_joint, (55, frames, 3, 4)
+        placed = torch.cat(levels)[tree.back]  # T_world_joint
         if transl is not None:
-            placed[..., 3] += transl
-        W, p = placed[..., :3], placed[..., 3]
-        A = torch.cat([W, (p - (W * j[..., None, :]).sum(-1))[..., None]], -1)
+            placed[:, :, 3] += transl
+        W, p = placed[:, :, :3], placed[:, :, 3].clone()
         ctx.save_for_backward(omega, j, W, p)
         ctx.tree = tree
-        return A.transpose(0, 1), p.transpose(0, 1)
+        return torch.cat([W, (p - (W * j[:, None]).sum(2))[:, :, None]], 2), p
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad_A: Tensor, grad_p: Tensor):
         omega, j, W, p = ctx.saved_tensors
         tree, count = ctx.tree, len(p)
-        gA = grad_A.transpose(0, 1)
-        gt = gA[..., 3]
-        force = grad_p.transpose(0, 1) + gt
-        gW = gA[..., :3] - gt[..., None] * j[..., None, :]
-        torque = sum(torch.linalg.cross(W[..., k], gW[..., k]) for k in range(3)) + torch.linalg.cross(p, force)
-        below = (tree.descendants @ torch.cat([force, torque], -1).reshape(count, -1)).reshape(count, -1, 6)
-        force, torque = below[..., :3], below[..., 3:]
-        torque = torque - torch.linalg.cross(p, force)
-        W_parent = torch.cat([torch.eye(3, device=p.device).expand_as(W[:1]), W[tree.parent[1:]]])
-        turn = (W_parent * torque[..., None]).sum(-2)  # both in the parent's frame
-        push = (W_parent * force[..., None]).sum(-2)
-        grad_rest = (push - (W * gt[..., None]).sum(-2)).index_add(0, tree.parent[1:], push[1:], alpha=-1)
-        if j.shape[1] == 1:
-            grad_rest = grad_rest.sum(1, keepdim=True)
+        gt = grad_A[:, :, 3]
+        force = grad_p + gt
+        gW = grad_A[:, :, :3] - gt[:, :, None] * j[:, None]
+        torque = _cross(p, force)
+        for k in range(3):
+            torque += _cross(W[:, :, k], gW[:, :, k])
+        below = (tree.descendants @ torch.cat([force, torque], 1).reshape(count, -1)).reshape(count, 6, -1)
+        force = below[:, :3]
+        torque = below[:, 3:] - _cross(p, force)
+        W_parent = torch.cat([torch.eye(3, device=p.device)[..., None].expand_as(W[:1]), W[tree.parent[1:]]])
+        turn = (W_parent * torque[:, :, None]).sum(1)  # both in the parent's frame
+        push = (W_parent * force[:, :, None]).sum(1)
+        grad_j = (push - (W * gt[:, :, None]).sum(1)).index_add(0, tree.parent[1:], push[1:], alpha=-1)
+        if j.shape[-1] == 1:
+            grad_j = grad_j.sum(-1, keepdim=True)
         _, b, c = _rodrigues_factors(omega)
-        turned = torch.linalg.cross(omega, turn)
-        grad_omega = turn - b[..., None] * turned + c[..., None] * torch.linalg.cross(omega, turned)
-        grad_transl = force[0] if ctx.needs_input_grad[2] else None
-        return grad_omega.transpose(0, 1), grad_rest.transpose(0, 1), grad_transl, None
+        turned = _cross(omega, turn)
+        grad_omega = turn - b * turned + c * _cross(omega, turned)
+        return grad_omega, grad_j, force[0] if ctx.needs_input_grad[2] else None, None
 
 
-def _rodrigues_factors(omega: Float[Tensor, "*batch 3"]) -> tuple[Tensor, Tensor, Tensor]:
-    """sin(t)/t, (1 - cos t)/t^2 and (t - sin t)/t^3 for t = |omega|, by their series where t is small."""
-    squared = omega.square().sum(-1)
+def _cross(a: Float[Tensor, "n 3 frames"], b: Float[Tensor, "n 3 frames"]) -> Float[Tensor, "n 3 frames"]:
+    return torch.linalg.cross(a, b, dim=1)
+
+
+def _rodrigues_factors(omega: Float[Tensor, "n 3 frames"]) -> tuple[Tensor, Tensor, Tensor]:
+    """sin(t)/t, (1 - cos t)/t^2 and (t - sin t)/t^3 (n, 1, frames) for t = |omega|, by their series for small t."""
+    squared = omega.square().sum(1, keepdim=True)
     small = squared < 1e-2
     t = torch.where(small, torch.ones_like(squared), squared).sqrt()
     sin = torch.sin(t)
@@ -420,12 +435,12 @@ def _rodrigues_factors(omega: Float[Tensor, "*batch 3"]) -> tuple[Tensor, Tensor
     return a, b, c
 
 
-def _rodrigues(omega: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:
+def _rodrigues(omega: Float[Tensor, "n 3 frames"]) -> Float[Tensor, "n 3 3 frames"]:
     a, b, _ = _rodrigues_factors(omega)
-    x, y, z = (omega * a[..., None]).unbind(-1)
-    outer = (omega * b[..., None])[..., :, None] * omega[..., None, :]
-    o = 1.0 - b * omega.square().sum(-1)
-    return outer + torch.stack([o, -z, y, z, o, -x, -y, x, o], -1).reshape(outer.shape)
+    x, y, z = (omega * a).unbind(1)
+    outer = (omega * b)[:, :, None] * omega[:, None]
+    o = (1.0 - b * omega.square().sum(1, keepdim=True))[:, 0]
+    return outer + torch.stack([o, -z, y, z, o, -x, -y, x, o], 1).reshape(outer.shape)
 
 
 @dataclass(frozen=True, eq=False)
