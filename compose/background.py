@@ -209,7 +209,7 @@ def _as_srgb(image: Image, path: Path) -> Image:
         return Image.fromarray((np.clip(values / scale, 0, 1) * 255 + 0.5).astype(np.uint8)).convert("RGB")
     if "A" in image.getbands() or "transparency" in image.info:
         layered = image.convert("RGBA")
-        if layered.getextrema()[3][0] < 255:
+        if np.asarray(layered.getchannel("A")).min() < 255:
             log.warning("%s is partly transparent; laid over white", path.name)
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), layered).convert("RGB")
     profile = image.info.get("icc_profile")

@@ -53,7 +53,7 @@ class Placement:
     rejected: dict[str, int]
     """How many sampled spots were rejected, by reason."""
     relaxed: bool = False
-    """True when no spot of the asked-for size was found and a smaller one was taken."""
+    """True when no spot of the asked-for size was found and a smaller one (at least 0.6 of it) was taken."""
 
     @property
     def T_world_motion(self) -> Float[Tensor, "4 4"]:
@@ -84,7 +84,7 @@ def place(
     low, high = rules.person_height
     for attempt in range(rules.tries):
         relaxed = attempt >= rules.tries // 2
-        size = rng.uniform(low, high) if not relaxed else rng.uniform(0.4 * low, low)
+        size = rng.uniform(low, high) if not relaxed else rng.uniform(0.6 * low, low)
         candidate = _candidate(swept, body_height_m, camera, size_hw, rules, size, rng)
         if isinstance(candidate, str):
             rejected[candidate] += 1
