@@ -24,12 +24,12 @@ from avatars.rotations import matrix_from_axis_angle
 from avatars.tracking_init import TORSO, distances_m, root_rotations, torso_px, view_hints
 
 # Pairs of keypoints whose direction the 3D hint gives: the skeleton's lines, and enough lines across torso and face
-# to fix their orientation.
+# to fix their orientation. Not the feet: there the hint is 45 degrees off.
 _ACROSS = ((5, 6), (11, 12), (5, 12), (6, 11), (3, 4), (0, 3), (0, 4))
 _FACE_LINES = tuple((23 + a, 23 + b) for a, b in ((0, 16), (27, 8), (27, 30), (0, 30), (16, 30), (36, 45), (8, 30)))
 _PALMS = tuple((w + a, w + b) for w in (91, 112) for a, b in ((0, 5), (0, 9), (0, 17), (5, 17)))
 BONES: tuple[tuple[int, int], ...] = (
-    *(line for line in SKELETON if line not in {(0, 1), (0, 2), (1, 3), (2, 4)}),
+    *(line for line in SKELETON if line not in {(0, 1), (0, 2), (1, 3), (2, 4)} and not set(line) & set(range(17, 23))),
     *_ACROSS,
     *_FACE_LINES,
     *_PALMS,
@@ -49,13 +49,13 @@ class FitWeights:
     outlier: float = 5.0
     """Deviations at which a keypoint counts as an outlier (Geman-McClure) at the end; each stage starts with three
     times as many, so that limbs far from their keypoints are drawn in."""
-    direction: float = 0.35
+    direction: float = 0.5
     """Bone directions of the 3D hint (radians)."""
     limit: float = 0.05
     """Leaving a joint's range (radians)."""
     prior: float = 1.0
-    acceleration_m_s2: float = 25.0
-    turn_rad_s2: float = 60.0
+    acceleration_m_s2: float = 12.0
+    turn_rad_s2: float = 40.0
     betas: float = 1.0
 
 
@@ -239,7 +239,7 @@ class _Fit:
         body = torch.cat([points[:, :23], self.pelvis()[:, None] * points.new_tensor([1.0, 1.0, 0.3])], 1)
         bend = _acceleration(body, step) / w.acceleration_m_s2
         turn = _acceleration(poses, step) / w.turn_rad_s2
-        return bend.square().sum((1, 2)).mean() + turn.square().sum((1, 2)).mean()
+        return _pseudo_huber(bend.square().sum(-1)).sum(1).mean() + _pseudo_huber(turn.square().sum(-1)).sum(1).mean()
 
     def _shape(self) -> Tensor:
         betas = self.variables["betas"]
@@ -258,6 +258,11 @@ class _Fit:
 def _geman_mcclure(squared: Tensor, outlier: float) -> Tensor:
     """Geman & McClure 1987: squared / (1 + squared / outlier^2), quadratic near zero, bounded by outlier^2."""
     return squared / (1.0 + squared / outlier**2)
+
+
+def _pseudo_huber(squared: Tensor) -> Tensor:
+    """Quadratic near zero, linear beyond one (Charbonnier et al. 1994): trembling is damped, a kick is not."""
+    return 2.0 * ((1.0 + squared).sqrt() - 1.0)
 
 
 def _acceleration(values: Float[Tensor, "frames points d"], step_s: Float[Tensor, " steps"]) -> Tensor:
