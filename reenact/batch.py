@@ -13,6 +13,8 @@ from typing import Any
 from avatars.errors import InputError
 from avatars.files import read_json
 
+MOTION_SUFFIXES = (".npz", ".bvh", ".pt", ".pth", ".pkl", ".pickle", ".joblib")
+
 
 @dataclass(frozen=True, slots=True)
 class AvatarEntry:
@@ -26,7 +28,7 @@ class AvatarEntry:
 
 @dataclass(frozen=True, slots=True)
 class MotionEntry:
-    """A motion: an npz of SMPL-X poses, or a BVH file."""
+    """A motion: what `reenact features` wrote, or anything else that `avatars.motion_formats` reads."""
 
     path: Path
     label: str
@@ -183,8 +185,11 @@ def _avatar(item: dict[str, Any], path: Path, where: str) -> AvatarEntry:
 
 def _motion(item: dict[str, Any], path: Path, where: str) -> MotionEntry:
     _check_keys(item, {"path", "label", "licence"}, {"path"}, where)
-    if path.suffix.lower() not in {".npz", ".bvh"}:
-        raise InputError(f"{where}: {path} is no motion. Give an npz (from `reenact features CLIP`) or a BVH file.")
+    if path.is_file() and path.suffix.lower() not in MOTION_SUFFIXES:
+        raise InputError(
+            f"{where}: {path} is no motion. Give an npz (from `reenact features CLIP`), or one of "
+            f"{', '.join(MOTION_SUFFIXES)}."
+        )
     label = _optional_text(item, "label", where) or _label_beside(path) or label_from_name(path)
     return MotionEntry(path, label, _optional_text(item, "licence", where))
 

@@ -75,7 +75,7 @@ def make_plan(batch: Batch) -> Plan:
     Raises InputError when an input is listed twice or is not what it should be.
     """
     avatars = tuple(avatar_sha256(entry.path) for entry in batch.avatars)
-    motions = tuple(sha256_of(entry.path) for entry in batch.motions)
+    motions = tuple(content_sha256(entry.path) for entry in batch.motions)
     backgrounds = tuple(sha256_of(entry.path) for entry in batch.backgrounds)
     clips = []
     for a, avatar in enumerate(avatars):
@@ -98,6 +98,14 @@ def avatar_sha256(folder: Path) -> str:
             f"{folder} is not an avatar: it has no {missing[0]}. Make one with `avatars fit VIDEO -o DIR`."
         )
     return _digest([sha256_of(folder / name) for name in AVATAR_FILES])
+
+
+def content_sha256(path: Path) -> str:
+    """Hash of a file's bytes, or of a folder's files and their names."""
+    if path.is_file():
+        return sha256_of(path)
+    files = sorted(p for p in path.rglob("*") if p.is_file())
+    return _digest([[p.relative_to(path).as_posix(), sha256_of(p)] for p in files])
 
 
 def open_output(plan: Plan) -> Path:

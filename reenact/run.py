@@ -30,6 +30,7 @@ from avatars.body import Body
 from avatars.errors import InputError
 from avatars.files import atomic_path, read_json, require_space, sha256_of, write_json
 from avatars.gaussians import Gaussians
+from avatars.motion import Motion
 from avatars.motion_formats import load_motion
 from avatars.progress import StageClock, progress
 from avatars.video import VideoWriter
@@ -124,7 +125,7 @@ def _check_inputs(plan: Plan, body: Body) -> None:
     for entry in plan.batch.avatars:
         Avatar.load(entry.path, body)
     for entry in plan.batch.motions:
-        load_motion(entry.path, body)
+        _motion(entry.path, body)
     for index in sorted({clip.background for clip in plan.clips}):
         _background(plan.batch.backgrounds[index])
 
@@ -177,7 +178,7 @@ def _make_group(
     batch = plan.batch
     with _recorded(state, group, "retarget"), clock.stage("retarget"):
         avatar = _avatar(batch.avatars[group[0].avatar].path, body)
-        motion = load_motion(batch.motions[group[0].motion].path, body)
+        motion = _motion(batch.motions[group[0].motion].path, body)
         retargeted = retarget(motion, body, avatar.betas, fps=batch.fps)
         shots = []
     if state.failures and state.failures[-1].id == group[-1].id:
@@ -199,6 +200,11 @@ def _make_group(
 @lru_cache(maxsize=1)
 def _avatar(path: Path, body: Body) -> Avatar:
     return Avatar.load(path, body)
+
+
+@lru_cache(maxsize=256)
+def _motion(path: Path, body: Body) -> Motion:
+    return load_motion(path, body)
 
 
 @dataclass(frozen=True, slots=True)

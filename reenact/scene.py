@@ -20,8 +20,7 @@ from compose.shadow import ShadowLight, cast_shadow, shade
 
 _REACH_M = 0.08
 """How far Gaussians may reach beyond the centers that the box was measured on."""
-_SHADOW_STEP = 2
-"""The shadow is soft: it is rasterized at half the resolution."""
+_SHADOW_STEP = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,57 +56,90 @@ class Scene:
     def draw(self, gaussians: Gaussians, clock: StageClock) -> tuple[np.ndarray, Tensor, tuple[int, int]]:
         """One frame (height, width, 3) uint8, the coverage (h, w) of the person's window, and its (top, left)."""
         frame = self.frame.copy()
-        scene_rgb = self.rgb
-        if self.shadow is not None:
-            with clock.stage("shadow"):
-                scene_rgb = self._shaded(gaussians, frame)
-        window = _window(gaussians.means[::8], self.camera, _REACH_M)
-        rows, columns = window
-        top, left, size_hw = rows.start, columns.start, (rows.stop - rows.start, columns.stop - columns.start)
-        if min(size_hw) < 1:
+        person = _window(gaussians.means[::8], self.camera, _REACH_M)
+        if person.empty:
             return frame, torch.zeros(0, 0), (0, 0)
+        cast = None if self.shadow is None else cast_shadow(gaussians, self.shadow)
+        shaded = person if cast is None else _window(cast.means, self.camera, 3.0 * float(cast.scales[:, 0].median()))
+        touched = person.joined(shaded)
+        canvas = self.rgb[:, touched.rows, touched.columns].clone()
+        if cast is not None and not shaded.empty:
+            with clock.stage("shadow"):
+                self._shade(shaded.of(canvas, touched), cast, shaded)
         with clock.stage("rasterize"):
-            render = rasterize(gaussians, self.camera.cropped(top, left, size_hw))
+            render = rasterize(gaussians, self.camera.cropped(person.top, person.left, person.size_hw))
         with clock.stage("compose"):
-            if self.gain is not None:
-                lit = torch.minimum(render.rgb * self.gain[:, None, None], render.alpha)
-                render = Render(lit, render.alpha, render.depth_m)
-            depth_m = None if self.depth_m is None else self.depth_m[:, rows, columns]
-            picture = composite(render, scene_rgb[:, rows, columns], depth_m)
-            frame[rows, columns] = to_uint8(picture.reshape(3, *size_hw))
-            alpha = render.alpha.reshape(size_hw)
-        return frame, alpha, (top, left)
+            depth_m = None if self.depth_m is None else self.depth_m[:, person.rows, person.columns]
+            picture = person.of(canvas, touched)
+            picture.copy_(composite(self._lit(render), picture, depth_m)[0])
+            frame[touched.rows, touched.columns] = to_uint8(canvas)
+        return frame, render.alpha[0, 0], (person.top, person.left)
 
-    def _shaded(self, gaussians: Gaussians, frame: np.ndarray) -> Tensor:
-        """The place with the person's shadow on its ground; also drawn into `frame`."""
+    def _lit(self, render: Render) -> Render:
+        """The person in the place's light."""
+        if self.gain is None:
+            return render
+        return Render(torch.minimum(render.rgb * self.gain[:, None, None], render.alpha), render.alpha, render.depth_m)
+
+    def _shade(self, picture: Float[Tensor, "3 height width"], cast: Gaussians, window: _Window) -> None:
+        """Darken the place by the shadow, in place. The shadow is soft, so it is rasterized at a quarter size."""
         assert self.shadow is not None
-        cast = cast_shadow(gaussians, self.shadow)
-        reach_m = 3.0 * float(cast.scales[:, 0].quantile(0.9))
-        rows, columns = _window(cast.means, self.camera, reach_m)
-        size_hw = (rows.stop - rows.start, columns.stop - columns.start)
-        if min(size_hw) < _SHADOW_STEP:
-            return self.rgb
-        small_hw = (-(-size_hw[0] // _SHADOW_STEP), -(-size_hw[1] // _SHADOW_STEP))
-        camera = self.camera.cropped(rows.start, columns.start, size_hw).resized(small_hw)
-        coverage = rasterize(cast, camera).alpha.reshape(1, 1, *small_hw)
-        coverage = torch.nn.functional.interpolate(coverage, size_hw, mode="bilinear", align_corners=False)[0]
-        shaded = self.rgb.clone()
-        shaded[:, rows, columns] = shade(self.rgb[:, rows, columns], coverage, strength=self.shadow.strength)
-        frame[rows, columns] = to_uint8(shaded[:, rows, columns])
-        return shaded
+        small_hw = tuple(max(-(-side // _SHADOW_STEP), 1) for side in window.size_hw)
+        camera = self.camera.cropped(window.top, window.left, window.size_hw).resized((small_hw[0], small_hw[1]))
+        coverage = rasterize(cast, camera).alpha
+        coverage = torch.nn.functional.interpolate(coverage, window.size_hw, mode="bilinear", align_corners=False)
+        picture.copy_(shade(picture, coverage[0], strength=self.shadow.strength))
 
 
-def _window(points: Float[Tensor, "points 3"], camera: Camera, reach_m: float) -> tuple[slice, slice]:
-    """Rows and columns of the image that points and `reach_m` around them cover."""
+@dataclass(frozen=True, slots=True)
+class _Window:
+    """A rectangle of pixels."""
+
+    top: int
+    left: int
+    bottom: int
+    right: int
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        return self.bottom - self.top, self.right - self.left
+
+    @property
+    def empty(self) -> bool:
+        return min(self.size_hw) < 1
+
+    @property
+    def rows(self) -> slice:
+        return slice(self.top, self.bottom)
+
+    @property
+    def columns(self) -> slice:
+        return slice(self.left, self.right)
+
+    def joined(self, other: _Window) -> _Window:
+        """The smallest window that holds both."""
+        if other.empty:
+            return self
+        low, high = (min(self.top, other.top), min(self.left, other.left)), (self.bottom, self.right)
+        return _Window(*low, max(high[0], other.bottom), max(high[1], other.right))
+
+    def of(self, canvas: Tensor, outer: _Window) -> Tensor:
+        """The window's part (a view) of a canvas that covers `outer`."""
+        top, left = self.top - outer.top, self.left - outer.left
+        return canvas[:, top : top + self.size_hw[0], left : left + self.size_hw[1]]
+
+
+def _window(points: Float[Tensor, "points 3"], camera: Camera, reach_m: float) -> _Window:
+    """The part of the image that points and `reach_m` around them cover."""
     seen = camera.to_camera(points)
     front = seen[seen[:, 2] > 0.05]
     if len(front) == 0:
-        return slice(0, 0), slice(0, 0)
+        return _Window(0, 0, 0, 0)
     scale = camera.K[0, 0] / front[:, 2]
     center = front[:, :2] * scale[:, None] + camera.K[:2, 2]
     reach = (reach_m * scale)[:, None] + 2.0
-    low, high = (center - reach).amin(0).floor(), (center + reach).amax(0).ceil()
+    low, high = (center - reach).amin(0).floor().tolist(), (center + reach).amax(0).ceil().tolist()
     height, width = camera.size_hw
-    left, right = (int(v.clamp(0, width)) for v in (low[0], high[0]))
-    top, bottom = (int(v.clamp(0, height)) for v in (low[1], high[1]))
-    return slice(top, bottom), slice(left, right)
+    left, right = (int(min(max(v, 0), width)) for v in (low[0], high[0]))
+    top, bottom = (int(min(max(v, 0), height)) for v in (low[1], high[1]))
+    return _Window(top, left, bottom, right)
