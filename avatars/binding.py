@@ -12,7 +12,7 @@ from torch import Tensor
 from avatars.body import JOINT_NAMES, Body
 
 TORSO_AND_LIMBS, HEAD, FACE, HAND, FOOT = range(5)
-"""Regions of the body, as in `Binding.region`."""
+"""Regions of the body, as in `Binding.region`; those from FACE on have parts too thin for coarse images."""
 
 DENSITY = {TORSO_AND_LIMBS: 1.0, HEAD: 1.5, FACE: 4.0, HAND: 3.0, FOOT: 1.0}
 """Gaussians per area, relative to the torso's: faces and hands are small and looked at most."""

@@ -44,7 +44,7 @@ def estimate_clean_plate(
     person: Bool[np.ndarray, "frames height width"],
     *,
     min_views: int = 4,
-    max_spread: int = 14,
+    max_spread: int = 24,
 ) -> CleanPlate:
     """Median over the frames in which a pixel is clear of the person; known where enough frames saw it and agree.
 
@@ -52,12 +52,13 @@ def estimate_clean_plate(
     generous. `max_spread` bounds the interquartile range, in 8-bit steps.
     """
     views = (~person).sum(0)
-    values = np.where(person[..., None], np.int16(1000), frames.astype(np.int16))
-    values.sort(axis=0)
+    values = np.where(person[..., None], np.int16(1000), frames)
+    values = np.ascontiguousarray(np.moveaxis(values, 0, -1))  # the sort runs along contiguous numbers
+    values.sort(axis=-1)
 
     def quantile(q: float) -> np.ndarray:
         index = np.clip((q * (views - 1)).round().astype(np.int64), 0, len(frames) - 1)
-        return np.take_along_axis(values, index[None, ..., None], axis=0)[0]
+        return np.take_along_axis(values, index[..., None, None], axis=-1)[..., 0]
 
     middle = quantile(0.5)
     spread = (quantile(0.75) - quantile(0.25)).max(-1)

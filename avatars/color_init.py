@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from avatars.crops import Crop
+from avatars.crops import Crops
 
 DEPTH_TOLERANCE_M = 0.025
 """How far behind the rendered depth a point may lie and still count as seen."""
@@ -20,7 +20,8 @@ DEPTH_TOLERANCE_M = 0.025
 class Sighting:
     """One frame's view of the points."""
 
-    crop: Crop
+    crop: Crops
+    """One frame."""
     means: Float[Tensor, "n 3"]
     normals: Float[Tensor, "n 3"]
     """World axes, about unit."""
@@ -59,16 +60,16 @@ def seen_colors(sightings: Iterable[Sighting], *, rounds: int = 3, tolerance: fl
 def _observe(s: Sighting) -> tuple[Float[Tensor, "n 3"], Float[Tensor, " n"]]:
     """Color and weight of each point in one frame; weight 0 where it is hidden, turned away or outside the mask."""
     height, width = s.depth_m.shape
-    in_camera = s.crop.camera.to_camera(s.means)
-    pixels = s.crop.camera.project(s.means)
+    camera = s.crop.camera[0]
+    in_camera, pixels = camera.to_camera(s.means), camera.project(s.means)
     grid = (2 * pixels / torch.tensor([width, height]) - 1)[None, None]
-    sure = -F.max_pool2d(-s.crop.mask[None, None], 3, 1, 1)[0]
+    sure = -F.max_pool2d(-s.crop.mask[:, None], 3, 1, 1)
     depth = torch.where(s.depth_m.isfinite(), s.depth_m, 0.0)
-    image = torch.cat([s.crop.rgb, sure])[None]
+    image = torch.cat([s.crop.rgb, sure], 1)
     r, g, b, mask = F.grid_sample(image, grid, align_corners=False)[0, :, 0].unbind(0)
     surface = F.grid_sample(depth[None, None], grid, mode="nearest", align_corners=False)[0, 0, 0]
     towards = F.normalize(in_camera, dim=-1)
-    normals = s.normals @ s.crop.camera.T_cam_world[:3, :3].t()
+    normals = s.normals @ camera.T_cam_world[:3, :3].t()
     cosine = -(towards * normals).sum(-1)
     visible = (in_camera[:, 2] < surface + DEPTH_TOLERANCE_M) & (cosine > 0.15) & (mask > 0.6)
     weight = torch.where(visible, cosine.clamp_min(0) ** 2 * mask / in_camera[:, 2].clamp_min(0.1) ** 2, 0.0)

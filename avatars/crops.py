@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,21 +19,30 @@ from avatars.video import VideoInfo, probe, read_frames
 LEVELS = (1, 2, 4, 8)
 """Reductions of the crop's resolution; crops are multiples of the last in size."""
 
+UNSURE = 0.015
+"""Half width of the band around a mask's edge that the clean plate decides, as a share of the crop's longer side."""
+DIFFERS = (12.0, 34.0)
+"""Largest channel difference from the clean plate, in 8-bit steps, that means the room, and that means the person."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Crop:
-    """What one frame shows around the person, on one grid of pixels."""
+class Crops:
+    """What a few frames show around the person, padded to one size."""
 
-    frame: int
-    """Index in the video."""
-    rgb: Float[Tensor, "3 height width"]
-    mask: Float[Tensor, "height width"]
+    rgb: Float[Tensor, "b 3 height width"]
+    mask: Float[Tensor, "b height width"]
     """Probability of the person."""
-    plate: Float[Tensor, "3 height width"]
+    plate: Float[Tensor, "b 3 height width"]
     """The room without the person; 0 where unknown."""
-    known: Float[Tensor, "height width"]
+    known: Float[Tensor, "b height width"]
     """1 where the plate is known."""
+    inside: Float[Tensor, "b height width"]
+    """1 where there is a frame, 0 in the padding."""
     camera: Camera
+    """One per frame."""
+
+    def __len__(self) -> int:
+        return self.rgb.shape[0]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,12 +60,21 @@ class CropStack:
     def __len__(self) -> int:
         return len(self.frames)
 
-    def crop(self, i: int, level: int = 1) -> Crop:
-        """The i-th usable frame at 1/`level` of the resolution."""
-        image = self.images[level][i].float().div_(255.0)
-        camera = self.cameras[i].resized((image.shape[1], image.shape[2]))
-        known = (image[7] > 0.999).float()
-        return Crop(self.frames[i], image[:3], image[3], image[4:7] * known, known, camera)
+    def take(self, indices: Iterable[int], level: int = 1) -> Crops:
+        """The chosen usable frames at 1/`level` of the resolution, padded at the right and below."""
+        indices = list(indices)
+        chosen = [self.images[level][i] for i in indices]
+        height, width = max(x.shape[1] for x in chosen), max(x.shape[2] for x in chosen)
+        images = torch.zeros(len(chosen), 9, height, width, dtype=torch.uint8)
+        for image, one in zip(images, chosen, strict=True):
+            image[:8, : one.shape[1], : one.shape[2]] = one
+            image[8, : one.shape[1], : one.shape[2]] = 255
+        x = images.float().div_(255.0)
+        known = (x[:, 7] > 0.999).float()
+        sizes = [(x.shape[1], x.shape[2]) for x in chosen]
+        K = torch.stack([self.cameras[i].resized(size).K for i, size in zip(indices, sizes, strict=True)])
+        camera = Camera(K, self.cameras[0].T_cam_world.expand(len(K), 4, 4), (height, width))
+        return Crops(x[:, :3], x[:, 3], x[:, 4:7] * known[:, None], known, x[:, 8], camera)
 
     @property
     def mib(self) -> float:
@@ -133,29 +151,66 @@ def load_crops(
     info = probe(video)
     windows = windows_around(boxes, info.size_hw, size_px)
     thumbnails: list[Tensor] = []
-    sample_for_plate = set(np.linspace(0, len(usable) - 1, min(40, len(usable))).round().astype(int).tolist())
+    sample_for_plate = set(np.linspace(0, len(usable) - 1, min(32, len(usable))).round().astype(int).tolist())
     kept: list[np.ndarray] = []
+    room = _union(windows)
     for i, frame in enumerate(_chosen_frames(info, usable)):
         mask = masks[usable[i]].numpy()[..., None]
         thumbnails.append(torch.cat([windows[i].sample(frame), windows[i].sample(mask)]))
         thumbnails[-1] = thumbnails[-1].round().to(torch.uint8)
         if plate is None and i in sample_for_plate:
-            kept.append(frame)
+            kept.append(frame[room])
     if plate is None:
-        chosen = usable[sorted(sample_for_plate)]
-        plate = estimate_clean_plate(np.stack(kept), generous(masks[chosen]).numpy())
+        chosen = masks[usable[sorted(sample_for_plate)]][:, room[0], room[1]]
+        plate = _placed(estimate_clean_plate(np.stack(kept), generous(chosen).numpy()), room, info.size_hw)
     return _stack(usable, windows, thumbnails, plate, camera)
+
+
+def _union(windows: list[Window]) -> tuple[slice, slice]:
+    """Rows and columns that hold every window."""
+    rows, columns = zip(*(w.slices for w in windows), strict=True)
+    return (
+        slice(min(s.start for s in rows), max(s.stop for s in rows)),
+        slice(min(s.start for s in columns), max(s.stop for s in columns)),
+    )
+
+
+def _placed(plate: CleanPlate, room: tuple[slice, slice], size_hw: tuple[int, int]) -> CleanPlate:
+    """A plate of part of the image as a plate of the image, unknown outside."""
+    rgb, known = np.zeros((*size_hw, 3), np.uint8), np.zeros(size_hw, bool)
+    rgb[room], known[room] = plate.rgb, plate.known
+    return CleanPlate(rgb, known, plate.source)
 
 
 def _chosen_frames(info: VideoInfo, usable: Tensor) -> Iterator[np.ndarray]:
     return read_frames(info, usable.numpy())
 
 
-def generous(masks: UInt8[Tensor, "frames height width"], reach: float = 0.02) -> Tensor:
-    """Where the person may be: the mask's faintest trace, widened by a share of the image's longer side."""
+def generous(masks: UInt8[Tensor, "frames height width"], reach: float = 0.01) -> Tensor:
+    """Where the person may be: the mask's fainter part, widened by a share of the image's longer side."""
     radius = max(int(reach * max(masks.shape[1:])), 2)
-    faint = (masks > 12).float()[:, None]
-    return F.max_pool2d(faint, 2 * radius + 1, 1, radius)[:, 0] > 0
+    return dilated((masks > 64).float(), radius) > 0
+
+
+def dilated(masks: Float[Tensor, "frames height width"], radius: int) -> Float[Tensor, "frames height width"]:
+    """Maximum over squares of the given radius, rows and columns apart."""
+    rows = F.max_pool2d(masks[:, None], (2 * radius + 1, 1), 1, (radius, 0))
+    return F.max_pool2d(rows, (1, 2 * radius + 1), 1, (0, radius))[:, 0]
+
+
+def sharpened(image: Float[Tensor, "8 height width"]) -> Float[Tensor, "height width"]:
+    """The mask (0 to 255) made crisp by the empty room: near its edge, what differs from the room is the person.
+
+    A segmentation network's mask is soft and misses fingers; where the room is known the frame itself says better. Where
+    it is not, or away from the edge, the mask stays.
+    """
+    rgb, mask, plate, known = image[:3], image[3], image[4:7], image[7] > 254
+    radius = max(round(UNSURE * max(mask.shape)), 2)
+    wide, narrow = dilated(mask[None], radius)[0], -dilated(-mask[None], radius)[0]
+    unsure = (wide - narrow > 60) & known
+    lowest, highest = DIFFERS
+    differs = (((rgb - plate).abs().amax(0) - lowest) / (highest - lowest)).clamp(0, 1) * 255
+    return torch.where(unsure, differs, mask)
 
 
 def _stack(
@@ -166,6 +221,7 @@ def _stack(
     cameras = []
     for window, thumbnail in zip(windows, thumbnails, strict=True):
         full = torch.cat([thumbnail.float(), window.sample(plate_image)])
+        full[3] = sharpened(full)
         for level in LEVELS:
             reduced = F.avg_pool2d(full[None], level)[0] if level > 1 else full
             images[level].append(reduced.round().to(torch.uint8))

@@ -19,7 +19,7 @@ def draw(
     p: GaussianParameters,
     posed: PosedBody,
     camera: Camera,
-    exposure: Float[Tensor, " 3"],
+    exposure: Float[Tensor, "frames 3"],
     *,
     shade: bool = True,
     surface: Tensor | None = None,
@@ -27,7 +27,7 @@ def draw(
     """The Gaussians on a posed body as the capture's camera sees them, in the capture's light and at its exposure."""
     points = rig.pose(posed, p.offsets, p.quats, surface)
     colors = p.albedo[None] * shading(points.normals, p.light) if shade else p.albedo[None]
-    colors = colors * exposure.exp()
+    colors = colors * exposure.exp()[:, None]
     return rasterize(
         Gaussians(points.means, points.quats, p.log_scales.exp(), p.opacity_logits.sigmoid(), colors), camera
     )

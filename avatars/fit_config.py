@@ -17,6 +17,8 @@ class Stage:
     density: float
     """Share of the final number of Gaussians."""
     iterations: int
+    batch: int = 1
+    """Frames per iteration."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,8 @@ class FitWeights:
     smooth_color: float = 0.001
     stiff_hands: float = 10.0
     """How much stiffer hands are tied than the rest."""
+    pull: float = 0.0005
+    """Offsets towards the body's surface, per spacing; more on hands and face."""
     shrink: float = 0.02
     """Against Gaussians that grow beyond twice their spacing."""
 
@@ -43,7 +47,7 @@ class FitConfig:
     """The person's crop is about this many pixels on its longer side; smaller videos are not enlarged."""
     n_gaussians: int | None = None
     """None: from the size, about 40k at 256 and 100k at 512."""
-    stages: tuple[Stage, ...] = (Stage(4, 0.12, 900), Stage(2, 0.4, 700), Stage(1, 1.0, 600))
+    stages: tuple[Stage, ...] = (Stage(4, 0.1, 700, 8), Stage(2, 0.35, 500, 3), Stage(1, 1.0, 600))
     held_out_every: int = 8
     """Every so many frames one is kept from fitting and scored; 0 keeps none."""
     score_frames: int = 48
@@ -65,9 +69,9 @@ class FitConfig:
         """Settings behind a single word: draft is for a first look, high takes about twice as long as standard."""
         config = FitConfig(size_px=size_px, seed=seed)
         if quality == "draft":
-            return replace(config, stages=(Stage(4, 0.2, 500), Stage(2, 0.6, 350), Stage(1, 0.6, 80)), score_frames=16)
+            return replace(config, stages=(Stage(4, 0.1, 350, 8), Stage(2, 0.4, 250, 3)), score_frames=16)
         if quality == "high":
-            return replace(config, stages=(Stage(4, 0.12, 1400), Stage(2, 0.4, 1400), Stage(1, 1.4, 1600)))
+            return replace(config, stages=(Stage(4, 0.1, 1200, 8), Stage(2, 0.35, 1000, 3), Stage(1, 1.4, 1600)))
         return config
 
     @property

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from avatars.avatar import Avatar
-from avatars.binding import spread_over
+from avatars.binding import FACE, spread_over
 from avatars.body import Body
 from avatars.camera import Camera
 from avatars.clean_plate import CleanPlate
@@ -44,6 +44,10 @@ if TYPE_CHECKING:
 
 COLOR_FRAMES = 36
 """At most so many frames give the first colors."""
+
+
+SHAPE_LR = 0.01
+"""Step of the betas (standard deviations)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -191,8 +195,9 @@ def look(fit: Fit, level: int) -> SeenColors:
 
 def _sighting(fit: Fit, row: int, level: int) -> Sighting:
     assert fit.rig is not None and fit.parameters is not None
-    p, crop = fit.parameters, fit.crops.crop(fit.train[row], level)
-    posed = fit.pose.pose(fit.body, fit.betas, row, fit.pose.corrections.values[row])
+    p, crop = fit.parameters, fit.crops.take([fit.train[row]], level)
+    rows = torch.tensor([row])
+    posed = fit.pose.pose(fit.body, fit.betas, rows, fit.pose.corrections.values[rows])
     points = fit.rig.pose(posed, p.offsets, p.quats)
     gaussians = Gaussians(points.means, points.quats, p.log_scales.exp(), p.opacity_logits.sigmoid(), p.albedo)
     gain = shading(points.normals, p.light)[0] * fit.exposure.values[row].exp()
@@ -203,15 +208,15 @@ def _sighting(fit: Fit, row: int, level: int) -> Sighting:
 def run_stage(fit: Fit, stage: Stage) -> list[float]:
     """Optimize Gaussians, poses, exposure and, in a coarse stage, shape. Returns the loss of every iteration."""
     assert fit.rig is not None and fit.parameters is not None
-    optimizer = _optimizer(fit, stage)
     shape = _shape_leaf(fit, stage)
+    optimizer = _optimizer(fit, stage, shape)
     losses = []
-    rows = _shuffled(len(fit.train), stage.iterations, fit.generator)
-    for step, row in enumerate(progress(rows, f"fit 1/{stage.level}", stage.iterations)):
+    batches = _shuffled(len(fit.train), stage.iterations, stage.batch, fit.generator)
+    for step, rows in enumerate(progress(batches, f"fit 1/{stage.level}", stage.iterations)):
         rate = 0.1 ** (step / max(stage.iterations, 1))
         for group in optimizer.param_groups:
             group["lr"] = group["base_lr"] * rate
-        losses.append(_iterate(fit, stage, row, optimizer, shape, max(rate, 0.3)))
+        losses.append(_iterate(fit, stage, rows, optimizer, shape, max(rate, 0.3)))
     if shape is not None:
         fit.betas = shape.detach().clone()
         fit.rig = Rig.build(fit.body, fit.rig.binding, fit.betas)
@@ -219,36 +224,39 @@ def run_stage(fit: Fit, stage: Stage) -> list[float]:
 
 
 def _iterate(
-    fit: Fit, stage: Stage, row: int, optimizer: torch.optim.Optimizer, shape: Tensor | None, rate: float
+    fit: Fit, stage: Stage, rows: Tensor, optimizer: torch.optim.Optimizer, shape: Tensor | None, rate: float
 ) -> float:
     config, rig, p = fit.config, fit.rig, fit.parameters
     assert rig is not None and p is not None and fit.ties is not None
-    crop = fit.crops.crop(fit.train[row], stage.level)
-    correction, exposure = fit.pose.corrections.leaf(row), fit.exposure.leaf(row)
+    crops = fit.crops.take([fit.train[row] for row in rows.tolist()], stage.level)
+    correction, exposure = fit.pose.corrections.leaf(rows), fit.exposure.leaf(rows)
     betas = fit.betas if shape is None else shape
     surface = None if shape is None else rig.binding.interpolate(fit.body.shaped(shape)[0])
-    posed = fit.pose.pose(fit.body, betas, row, correction)
-    render = draw(rig, p, posed, crop.camera, exposure, shade=config.shading, surface=surface)
-    draws = torch.rand(6, generator=fit.generator)
-    color = draws[:3] if config.random_background else torch.zeros(3)
-    target = FitTarget.of(crop, color, over_plate=bool(draws[3] < 0.5))
-    shift = (int(draws[4] * 4), int(draws[5] * 4))
+    posed = fit.pose.pose(fit.body, betas, rows, correction)
+    render = draw(rig, p, posed, crops.camera, exposure, shade=config.shading, surface=surface)
+    dice = torch.rand(3, generator=fit.generator)
+    colors = torch.rand(len(rows), 3, generator=fit.generator) * float(config.random_background)
+    target = FitTarget.of(crops, colors, over_plate=bool(dice[0] < 0.7))
+    shift = (int(dice[1] * 4), int(dice[2] * 4))
     w = config.weights
     loss = difference(render, target, ssim_weight=w.ssim, mask_weight=w.mask, shift=shift)
     optimizer.zero_grad(set_to_none=False)
     loss.backward()
     fit.ties.add_gradient(p, w.shrink)
+    if stage.level >= 4:  # thinner than a pixel or a Gaussian: silhouettes would only eat fingers, noses and toes away
+        assert p.offsets.grad is not None
+        p.offsets.grad[rig.binding.region >= FACE] = 0.0
     optimizer.step()
     with torch.no_grad():
         p.albedo.clamp_(0.0, 1.0)
     if config.refine_pose and correction.grad is not None:
-        fit.pose.corrections.step(row, correction.grad, rate)
+        fit.pose.corrections.step(rows, correction.grad, rate)
     if config.exposure and exposure.grad is not None:
-        fit.exposure.step(row, exposure.grad, rate)
+        fit.exposure.step(rows, exposure.grad, rate)
     return float(loss.detach())
 
 
-def _optimizer(fit: Fit, stage: Stage) -> torch.optim.Optimizer:
+def _optimizer(fit: Fit, stage: Stage, shape: Tensor | None) -> torch.optim.Optimizer:
     """Adam whose step sizes follow the Gaussians' spacing."""
     p, spacing = fit.parameters, float(fit.ties.spacing_m.median())  # type: ignore[union-attr]
     assert p is not None
@@ -262,8 +270,10 @@ def _optimizer(fit: Fit, stage: Stage) -> torch.optim.Optimizer:
         "light": 0.002 if fit.config.shading else 0.0,
     }
     groups = [{"params": [value], "lr": lrs[name], "base_lr": lrs[name]} for name, value in p.leaves().items()]
-    for value in p.leaves().values():
-        value.grad = torch.zeros_like(value)
+    if shape is not None:
+        groups.append({"params": [shape], "lr": SHAPE_LR, "base_lr": SHAPE_LR})
+    for group in groups:
+        group["params"][0].grad = torch.zeros_like(group["params"][0])
     return torch.optim.Adam(groups, betas=(0.9, 0.99), eps=1e-12, fused=True)
 
 
@@ -274,13 +284,15 @@ def _shape_leaf(fit: Fit, stage: Stage) -> Tensor | None:
     return fit.betas.clone().requires_grad_()
 
 
-def _shuffled(n: int, iterations: int, generator: torch.Generator) -> Iterator[int]:
-    """Rows in random order, each as often as any other."""
-    done = 0
-    while done < iterations:
-        for row in torch.randperm(n, generator=generator).tolist()[: iterations - done]:
-            yield row
-            done += 1
+def _shuffled(n: int, iterations: int, batch: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Batches of different rows in random order, each row as often as any other."""
+    batch = min(batch, n)
+    order = torch.empty(0, dtype=torch.long)
+    for _ in range(iterations):
+        if len(order) < batch:
+            order = torch.randperm(n, generator=generator)
+        yield order[:batch]
+        order = order[batch:]
 
 
 def describe(result: FitResult) -> dict[str, Any]:

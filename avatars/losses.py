@@ -12,17 +12,17 @@ C1, C2 = 0.01**2, 0.03**2
 
 
 def weighted_l1(
-    image: Float[Tensor, "channels height width"],
-    target: Float[Tensor, "channels height width"],
-    weight: Float[Tensor, "height width"],
+    image: Float[Tensor, "b channels height width"],
+    target: Float[Tensor, "b channels height width"],
+    weight: Float[Tensor, "b height width"],
 ) -> Float[Tensor, ""]:
     """Mean absolute difference where `weight` counts each pixel."""
-    return ((image - target).abs().mean(0) * weight).sum() / weight.sum().clamp_min(1.0)
+    return ((image - target).abs().mean(1) * weight).sum() / weight.sum().clamp_min(1.0)
 
 
 def block_ssim(
-    image: Float[Tensor, "channels height width"],
-    target: Float[Tensor, "channels height width"],
+    image: Float[Tensor, "b channels height width"],
+    target: Float[Tensor, "b channels height width"],
     *,
     block: int = 8,
     stride: int = 4,
@@ -34,8 +34,8 @@ def block_ssim(
     pixel are what `metrics.ssim` measures; as a loss they cost twice the rasterizer.
     """
     dy, dx = shift
-    x, y = image[:, dy:, dx:], target[:, dy:, dx:]
-    moments = F.avg_pool2d(torch.cat([x, y, x * x, y * y, x * y])[None], block, stride)[0]
+    x, y = image[..., dy:, dx:], target[..., dy:, dx:]
+    moments = F.avg_pool2d(torch.cat([x, y, x * x, y * y, x * y]), block, stride)
     mx, my, mxx, myy, mxy = moments.chunk(5)
     return ssim_from_moments(mx, my, mxx, myy, mxy).mean()
 
@@ -47,7 +47,9 @@ def ssim_from_moments(mx: Tensor, my: Tensor, mxx: Tensor, myy: Tensor, mxy: Ten
 
 
 def mask_loss(
-    alpha: Float[Tensor, "height width"], mask: Float[Tensor, "height width"], weight: Float[Tensor, "height width"]
+    alpha: Float[Tensor, "b height width"],
+    mask: Float[Tensor, "b height width"],
+    weight: Float[Tensor, "b height width"],
 ) -> Float[Tensor, ""]:
     """Mean absolute difference of coverage; `weight` is low in the band where a soft mask is uncertain."""
     return ((alpha - mask).abs() * weight).sum() / weight.sum().clamp_min(1.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from avatars.body import Body, PosedBody
@@ -19,7 +19,7 @@ WIDTH = N_JOINTS * 3 + 3
 
 @dataclass(slots=True, eq=False)
 class PoseRefinement:
-    """Tracked frames and the correction of each, trained one frame at a time."""
+    """Tracked frames and the correction of each, trained a few frames at a time."""
 
     motion: Motion
     corrections: RowAdam
@@ -34,12 +34,14 @@ class PoseRefinement:
         rows[[JAW, LEFT_EYE, RIGHT_EYE]] = 0.0
         return PoseRefinement(motion, RowAdam(len(motion), lr, decay=decay, smoothness=smoothness))
 
-    def pose(self, body: Body, betas: Tensor, i: int, correction: Float[Tensor, " width"]) -> PosedBody:
-        """The body in frame i with a correction added to its tracked pose."""
-        poses = self.motion.poses[i] + correction[:-3].view(N_JOINTS, 3)
-        transl = self.motion.transl[i] + correction[-3:]
-        expression = self.motion.expression[i : i + 1]
-        return body.pose(poses[None], betas, transl[None], expression if bool(expression.any()) else None)
+    def pose(
+        self, body: Body, betas: Tensor, rows: Int[Tensor, " b"], corrections: Float[Tensor, "b width"]
+    ) -> PosedBody:
+        """The body in chosen frames with corrections added to its tracked pose."""
+        poses = self.motion.poses[rows] + corrections[:, :-3].view(-1, N_JOINTS, 3)
+        transl = self.motion.transl[rows] + corrections[:, -3:]
+        expression = self.motion.expression[rows]
+        return body.pose(poses, betas, transl, expression if bool(expression.any()) else None)
 
     def refined(self) -> Motion:
         """The motion with its corrections added."""

@@ -1,14 +1,14 @@
-"""Adam for tables of which each step touches one row: a frame's pose, a frame's exposure."""
+"""Adam for tables of which each step touches a few rows: a frame's pose, a frame's exposure."""
 
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 
 class RowAdam:
-    """Rows trained one at a time, Adam (Kingma & Ba 2015) with one second moment per column shared by all rows.
+    """Rows trained a few at a time, Adam (Kingma & Ba 2015) with one second moment per column shared by all rows.
 
     A column that means nothing in a row (a limb hidden in that frame) gets next to no gradient there, and so stays
     where it is, where a second moment of its own would normalize it into a random walk. Decay towards zero and
@@ -24,24 +24,26 @@ class RowAdam:
         self.lr, self.decay, self.smoothness = lr, decay, smoothness
         self._first = torch.zeros_like(self.values)
         self._second = torch.zeros_like(lr)
-        self._row_steps = [0] * rows
+        self._row_steps = torch.zeros(rows)
         self._steps = 0
 
-    def leaf(self, row: int) -> Float[Tensor, " columns"]:
-        """A copy of a row, to take a gradient of."""
-        return self.values[row].clone().requires_grad_()
+    def leaf(self, rows: Int[Tensor, " b"]) -> Float[Tensor, "b columns"]:
+        """A copy of rows, to take a gradient of."""
+        return self.values[rows].clone().requires_grad_()
 
-    def step(self, row: int, gradient: Float[Tensor, " columns"], rate: float = 1.0) -> None:
-        """Move a row down its gradient; `rate` scales the learning rates."""
+    def step(self, rows: Int[Tensor, " b"], gradient: Float[Tensor, "b columns"], rate: float = 1.0) -> None:
+        """Move different rows down their gradients; `rate` scales the learning rates."""
         self._steps += 1
-        self._row_steps[row] += 1
-        self._first[row].lerp_(gradient, 1 - self.BETA1)
-        self._second.lerp_(gradient.square(), 1 - self.BETA2)
-        first = self._first[row] / (1 - self.BETA1 ** self._row_steps[row])
+        self._row_steps[rows] += 1
+        first = self.BETA1 * self._first[rows] + (1 - self.BETA1) * gradient
+        self._first[rows] = first
+        self._second.lerp_(gradient.square().mean(0), 1 - self.BETA2)
+        first = first / (1 - self.BETA1 ** self._row_steps[rows, None])
         second = self._second / (1 - self.BETA2**self._steps)
-        move = (-first / (second.sqrt() + 1e-12)).clamp(-3, 3) - self.decay * self.values[row]
+        here = self.values[rows]
+        move = (-first / (second.sqrt() + 1e-12)).clamp(-3, 3) - self.decay * here
         if self.smoothness > 0 and len(self.values) > 1:
-            around = self.values[max(row - 1, 0) : row + 2]
-            mean = (around.sum(0) - self.values[row]) / (len(around) - 1)
-            move = move + self.smoothness * (mean - self.values[row])
-        self.values[row] += rate * self.lr * move
+            last = len(self.values) - 1
+            around = self.values[(rows - 1).abs()] + self.values[last - (last - rows - 1).abs()]
+            move = move + self.smoothness * (0.5 * around - here)
+        self.values[rows] = here + rate * self.lr * move

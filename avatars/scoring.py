@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from avatars.crops import Crop
+from avatars.crops import Crops
 from avatars.drawing import draw
 from avatars.fit_target import FitTarget, difference
 from avatars.metrics import Scores, psnr, ssim
@@ -56,53 +56,57 @@ def score_held_out(fit: Fit, motion: Motion, held_out: list[int]) -> tuple[Score
     plain: list[FrameScore] = []
     fitted: list[FrameScore] = []
     for row, i in enumerate(progress(chosen, "score held-out frames")):
-        crop = fit.crops.crop(i)
-        plain.append(score_frame(_drawn(fit, refinement, row, crop, exposures[row]), crop))
-        fit_pose(fit, refinement, row, i, exposures[row])
-        fitted.append(score_frame(_drawn(fit, refinement, row, crop, exposures[row]), crop))
+        crop = fit.crops.take([i])
+        plain.append(score_frame(_drawn(fit, refinement, row, crop, exposures[row : row + 1]), crop))
+        fit_pose(fit, refinement, row, i, exposures[row : row + 1])
+        fitted.append(score_frame(_drawn(fit, refinement, row, crop, exposures[row : row + 1]), crop))
     return _scores(fitted, plain, fit.crops.background), whole
 
 
-def fit_pose(fit: Fit, refinement: PoseRefinement, row: int, i: int, exposure: Float[Tensor, " 3"]) -> None:
+def fit_pose(fit: Fit, refinement: PoseRefinement, row: int, i: int, exposure: Float[Tensor, "1 3"]) -> None:
     """Fit the pose of one frame to its crop; Gaussians, shape, light and exposure stay as they are."""
     assert fit.rig is not None and fit.parameters is not None
     frozen = fit.parameters.require_gradients(False)
+    rows = torch.tensor([row])
     for level, iterations in POSE_STEPS:
-        crop = fit.crops.crop(i, level)
-        target = FitTarget.of(crop, torch.zeros(3), over_plate=True)
+        crop = fit.crops.take([i], level)
+        target = FitTarget.of(crop, torch.zeros(1, 3), over_plate=True)
         for step in range(iterations):
-            correction = refinement.corrections.leaf(row)
-            posed = refinement.pose(fit.body, fit.betas, row, correction)
+            correction = refinement.corrections.leaf(rows)
+            posed = refinement.pose(fit.body, fit.betas, rows, correction)
             render = draw(fit.rig, frozen, posed, crop.camera, exposure, shade=fit.config.shading)
             difference(render, target, ssim_weight=0.2, mask_weight=0.1).backward()
             assert correction.grad is not None
-            refinement.corrections.step(row, correction.grad, (level / 4) * (1 - 0.8 * step / iterations))
+            refinement.corrections.step(rows, correction.grad, (level / 4) * (1 - step / iterations))
 
 
 @torch.no_grad()
-def _drawn(fit: Fit, refinement: PoseRefinement, row: int, crop: Crop, exposure: Tensor) -> Render:
+def _drawn(fit: Fit, refinement: PoseRefinement, row: int, crop: Crops, exposure: Tensor) -> Render:
     assert fit.rig is not None and fit.parameters is not None
-    posed = refinement.pose(fit.body, fit.betas, row, refinement.corrections.values[row])
+    rows = torch.tensor([row])
+    posed = refinement.pose(fit.body, fit.betas, rows, refinement.corrections.values[rows])
     return draw(fit.rig, fit.parameters, posed, crop.camera, exposure, shade=fit.config.shading)
 
 
-def score_frame(render: Render, crop: Crop) -> FrameScore:
+def score_frame(render: Render, crop: Crops) -> FrameScore:
     """Compare a one-frame render with its crop.
 
-    The box is the tight one around the mask. The background is the plate where it is known and black elsewhere; where
-    nothing at all is known (a moving camera) the frame, too, is cut out over black.
+    The box is the tight one around the mask. The background is the plate; where that is unknown, pixels outside the
+    mask are left out. Where nothing at all is known (a moving camera) the frame, too, is cut out over black.
     """
-    alpha = render.alpha[0, 0]
-    image = (render.rgb[0] + (1 - alpha) * crop.plate).clamp(0, 1)
-    truth = crop.rgb if bool((crop.known > 0).any()) else crop.rgb * crop.mask
-    rows, columns = torch.nonzero(crop.mask > 0.5).unbind(-1)
+    image = (render.rgb + (1 - render.alpha) * crop.plate)[0].clamp(0, 1)
+    truth, mask, known = crop.rgb[0], crop.mask[0], crop.known[0] > 0
+    if not bool(known.any()):
+        truth = truth * mask
+    rows, columns = torch.nonzero(mask > 0.5).unbind(-1)
     if len(rows) == 0:
-        rows, columns = torch.tensor([0, crop.mask.shape[0] - 1]), torch.tensor([0, crop.mask.shape[1] - 1])
+        rows, columns = torch.tensor([0, mask.shape[0] - 1]), torch.tensor([0, mask.shape[1] - 1])
     box = (..., slice(int(rows.min()), int(rows.max()) + 1), slice(int(columns.min()), int(columns.max()) + 1))
+    counted = (known | (mask > 0.5)).float() if bool(known.any()) else torch.ones_like(mask)
     small = min(image[box].shape[1:]) < 11
     return FrameScore(
-        psnr(image[box], truth[box]),
-        psnr(image, crop.rgb, crop.mask),
+        psnr(image[box], truth[box], counted[box]),
+        psnr(image, crop.rgb[0], mask),
         float("nan") if small else ssim(image[box], truth[box]),
     )
 
