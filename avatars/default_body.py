@@ -30,7 +30,7 @@ from avatars.files import atomic_path
 if TYPE_CHECKING:
     import anny
 
-BODY_VERSION = 5
+BODY_VERSION = 6
 """Raised whenever the file made from the same Anny data would differ."""
 N_SHAPE, N_PEOPLE, SEED = 60, 800, 0
 AVERAGE_ADULT = {"age": 0.68, "height": 0.38, "proportions": 0.6}
@@ -658,8 +658,8 @@ _MIRROR = np.tile(np.array([1.0, -1.0, -1.0], np.float32), 15)
 def hand_space() -> tuple[np.ndarray, np.ndarray]:
     """A relaxed left hand (45,), axis-angle in radians, and 45 orthonormal components (45, 45).
 
-    The first six are what hands do together: curl of all fingers, of the thumb, of index, of middle, of ring and pinky,
-    and spread; the others complete the basis. The left hand's fingers curl about -Z.
+    The first six are what hands do together: curl of all fingers, of the thumb, of index, of middle, of pinky, and
+    spread, each less what came before it; the others complete the basis. The left hand's fingers curl about -Z.
     """
     curl, thumb_axis = np.array([0.0, 0.0, -1.0]), np.array([0.3, 0.8, -0.4])
     mean = np.zeros((5, 3, 3), np.float64)  # index, middle, pinky, ring, thumb
@@ -669,7 +669,7 @@ def hand_space() -> tuple[np.ndarray, np.ndarray]:
     first[0, :4] = curl
     first[1, 4] = thumb_axis
     first[2, 0], first[3, 1] = curl, curl
-    first[4, 2], first[4, 3] = curl, curl
+    first[4, 2] = curl
     first[5, [0, 2, 3], 0] = np.array([[0, -1.0, 0], [0, 1.0, 0], [0, 0.5, 0]])
     basis = np.concatenate([first.reshape(6, 45), np.eye(45)])
     chosen: list[np.ndarray] = []
