@@ -1,4 +1,4 @@
-"""The `avatars` command: doctor, body, track, fit, render."""
+"""The `avatars` command: doctor, body, track, motion, fit, render."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from avatars import console
 from avatars.body_command import BodyCommand
 from avatars.doctor import Doctor
 from avatars.fit_command import FitCommand
+from avatars.motion_command import MotionCommand
 from avatars.render_command import RenderCommand
 from avatars.track_command import TrackCommand
 
@@ -18,6 +19,7 @@ Commands = (
     Annotated[Doctor, tyro.conf.subcommand("doctor")]
     | Annotated[BodyCommand, tyro.conf.subcommand("body")]
     | Annotated[TrackCommand, tyro.conf.subcommand("track")]
+    | Annotated[MotionCommand, tyro.conf.subcommand("motion")]
     | Annotated[FitCommand, tyro.conf.subcommand("fit")]
     | Annotated[RenderCommand, tyro.conf.subcommand("render")]
 )
