@@ -72,6 +72,8 @@ class BodyFit:
     betas: Float[Tensor, " shape"]
     expression: Float[Tensor, "frames expression"]
     focal_px: float
+    legs_seen: float
+    """Share of frames that show a knee and an ankle."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,7 +254,9 @@ class _Fit:
     def result(self) -> BodyFit:
         v = self.variables
         rotation = matrix_from_axis_angle(v["turn"]) @ self.rotation
-        return BodyFit(rotation, self.pelvis(), self.poses(), v["betas"], v["expression"], self.focal_px)
+        legs = (self.keypoints.score[:, 13:17] > 0.5).sum(1) >= 2
+        seen = float(legs.float().mean())
+        return BodyFit(rotation, self.pelvis(), self.poses(), v["betas"], v["expression"], self.focal_px, seen)
 
 
 def _geman_mcclure(squared: Tensor, outlier: float) -> Tensor:

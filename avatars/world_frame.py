@@ -17,6 +17,8 @@ from avatars.rotations import axis_angle_from_matrix
 
 MAX_TILT_DEG = 25.0
 FULL_TURN_DEG = 300.0
+LEVEL_DEG, STANCE_DEG = 8.0, 5.0
+"""Standard deviations of a hand-held or tripod camera from level, and of a standing person's axis from upright."""
 FEET = slice(17, 23)
 
 
@@ -65,26 +67,39 @@ def _camera(R_world_view: Tensor, origin: Tensor, focal_px: float, size_hw: tupl
 
 
 def up_direction(fit: BodyFit, body: Body) -> Float[Tensor, " 3"]:
-    """Up in view axes. The camera is taken as level, unless the person turns all the way round: then leaning forward
-    cancels and the mean of the body's own axis is up (at most `MAX_TILT_DEG` from level)."""
+    """Up in view axes, from how the person stands: the mean direction from between the feet to the middle of the trunk,
+    over the frames in which they stand upright.
+
+    Seen from all round, leaning cancels out and the mean is believed; else the camera is believed level by its share of
+    the evidence (`STANCE_DEG` against `LEVEL_DEG`). A camera tilted by more than `MAX_TILT_DEG` is not believed.
+    """
     level = torch.tensor([0.0, 1.0, 0.0])
-    if not turns_around(fit.rotation):
-        return level
-    points = body.pose(fit.poses, fit.betas).joints
-    torso = torch.nn.functional.normalize(points[:, 12] - points[:, 0], dim=-1)
-    axis = (fit.rotation @ torso[..., None])[..., 0]
-    heading = torch.atan2(fit.rotation[:, 0, 2], fit.rotation[:, 2, 2])
-    sector = ((heading + math.pi) / (2 * math.pi) * 12).long().clamp(0, 11)
-    by_heading = torch.stack([axis[sector == k].mean(0) for k in range(12) if bool((sector == k).any())])
-    up = torch.nn.functional.normalize(by_heading.mean(0), dim=0)
+    joints = body.pose(fit.poses, fit.betas).joints
+    feet = joints[:, [7, 8]].mean(1)
+    trunk = (joints[:, 0] + joints[:, 12]) / 2
+    stretch = (joints[:, 12] - feet).norm(dim=-1)
+    upright = stretch > 0.95 * stretch.quantile(0.9)
+    axis = (fit.rotation @ torch.nn.functional.normalize(trunk - feet, dim=-1)[..., None])[..., 0]
+    sector = _sectors(fit.rotation)
+    if turns_around(fit.rotation):
+        axis = torch.stack([axis[sector == k].mean(0) for k in sector.unique().tolist()]).mean(0)
+        share = 1.0
+    else:
+        axis = axis[upright].mean(0)
+        share = LEVEL_DEG**2 / (LEVEL_DEG**2 + STANCE_DEG**2) * float(fit.legs_seen)
+    up = torch.nn.functional.normalize(level + share * (axis - level), dim=0)
     return up if up[1] > math.cos(math.radians(MAX_TILT_DEG)) else level
 
 
 def turns_around(rotation: Float[Tensor, "frames 3 3"]) -> bool:
     """Whether the headings cover (nearly) the whole circle."""
+    return len(_sectors(rotation).unique()) * 30.0 >= FULL_TURN_DEG
+
+
+def _sectors(rotation: Float[Tensor, "frames 3 3"]) -> Tensor:
+    """Which of twelve headings each frame has."""
     heading = torch.atan2(rotation[:, 0, 2], rotation[:, 2, 2])
-    sector = ((heading + math.pi) / (2 * math.pi) * 12).long().clamp(0, 11)
-    return len(sector.unique()) * 30.0 >= FULL_TURN_DEG
+    return ((heading + math.pi) / (2 * math.pi) * 12).long().clamp(0, 11)
 
 
 def level_rotation(up: Float[Tensor, " 3"]) -> Float[Tensor, "3 3"]:
