@@ -6,6 +6,10 @@
 #include <cstdlib>
 #include <new>
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 namespace splat {
 
 template <class T>
@@ -22,8 +26,13 @@ public:
         std::free(data_);
         data_ = nullptr;
         capacity_ = 0;
-        const size_t wanted = count + count / 4 + 16;
-        if (posix_memalign(reinterpret_cast<void**>(&data_), 64, wanted * sizeof(T)) != 0) throw std::bad_alloc();
+        const size_t wanted = count + count / 4 + 16, bytes = wanted * sizeof(T);
+        const bool large = bytes >= 2 * kHugePage;
+        if (posix_memalign(reinterpret_cast<void**>(&data_), large ? kHugePage : 64, bytes) != 0) throw std::bad_alloc();
+#if defined(__linux__)
+        // Gaussians are visited in the order of their depth: with small pages nearly each would cost a page walk.
+        if (large) madvise(data_, bytes, MADV_HUGEPAGE);
+#endif
         capacity_ = wanted;
         return data_;
     }
@@ -31,6 +40,8 @@ public:
     T* data() { return data_; }
 
 private:
+    static constexpr size_t kHugePage = size_t{1} << 21;
+
     T* data_ = nullptr;
     size_t capacity_ = 0;
 };

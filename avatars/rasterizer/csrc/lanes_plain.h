@@ -42,9 +42,9 @@ inline F least(F a, F b) { return choose(b > a, a, b); }
 
 inline F reciprocal(F a) { SPLAT_EACH(a.v[i] = 1.0f / a.v[i]); return a; }
 
-// 2^a, relative error 1e-7, see lanes_avx512.h; 2^-126 for all less.
+// 2^a, relative error 1e-7, see lanes_avx512.h.
 inline F exp2(F a) {
-    const F lowest = all(-126.0f);
+    const F lowest = all(-80.0f);
     a = choose(a > lowest, a, lowest);
     F r;
     for (int i = 0; i < 4; ++i) {

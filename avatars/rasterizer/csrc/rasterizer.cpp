@@ -1,5 +1,7 @@
 #include "rasterizer.h"
 
+#include <pthread.h>
+
 #include <algorithm>
 #include <atomic>
 #include <cstring>
@@ -203,10 +205,19 @@ struct Shelf {
     std::vector<std::unique_ptr<Drawing>> drawings;
 };
 
-// Never destroyed, since a drawing may be given back while the process ends.
+// Never destroyed, since a drawing may be given back while the process ends. A forked child takes a new one: the mutex
+// may have been locked by a thread that it does not have.
+Shelf* the_shelf = nullptr;
+
+void renew_shelf() { the_shelf = new Shelf; }
+
 Shelf& shelf() {
-    static Shelf* shelf = new Shelf;
-    return *shelf;
+    static std::once_flag once;
+    std::call_once(once, [] {
+        renew_shelf();
+        pthread_atfork(nullptr, nullptr, renew_shelf);
+    });
+    return *the_shelf;
 }
 
 constexpr size_t kKeptDrawings = 4;
