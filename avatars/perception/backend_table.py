@@ -27,8 +27,8 @@ class BackendOptions:
     """Config file or packaged config name (MMPose)."""
     repository: Path | None = None
     """Clone of the backend's repository (DECA, Hand4Whole)."""
-    device: str = "cpu"
-    """cpu or cuda."""
+    device: str = ""
+    """cpu or cuda; the CPU when not given, unless the backend runs on a GPU alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,9 +194,7 @@ def resolved(name: str, options: BackendOptions | None = None) -> BackendOptions
         if given != field.default or not text:
             continue
         found[field.name] = Path(text).expanduser() if field.name in ("python", "weights", "repository") else text
-    options = replace(options, **found)
-    device_given = options.device != "cpu" or "device" in found
-    return options if device_given else replace(options, device=backend.device)
+    return replace(options, **{"device": options.device or backend.device, **found})
 
 
 def require(name: str, options: BackendOptions) -> None:
