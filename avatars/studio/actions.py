@@ -90,7 +90,7 @@ def throw(by: Manner, rig: Rig) -> list[Key]:
     hurl = Pose(bend=(16, 0, -sign * 20), head=(-6, 0, sign * 14), hips=(0, -0.06, 0.16), hips_deg=(4, 0, -sign * 10))
     hurl = hurl.side(by.side, release).but(**{lead: Foot(to=(0, 0, 0.32)), rear: Foot(heel_deg=28)})
     ended = hurl.side(by.side, follow).but(bend=(26, 0, -sign * 34), head=(-14, 0, sign * 18), hips=(0, -0.08, 0.19))
-    return [REST, Key(0.8, wind, 0.12), Key(0.3, hurl), Key(0.28, ended, 0.25), BACK_TO_REST]
+    return [REST, Key(0.8, wind, 0.12), Key(0.38, hurl), Key(0.32, ended, 0.25), BACK_TO_REST]
 
 
 def _seated(rig: Rig, by: Manner) -> Pose:
@@ -155,7 +155,7 @@ def kick(by: Manner, rig: Rig) -> list[Key]:
     shift = -sign * 0.075
     cocked = Pose(hips=(shift, -0.03, 0.02), bend=(12, 0, 0), hips_deg=(10, 0, 0)).side(by.side, ahead)
     cocked = cocked.but(**{foot: Foot(to=(-0.02, 0.16, -0.42), heel_deg=38)}).side(by.other_side, behind)
-    high = 0.42 * by.amplitude
+    high = 0.56 * by.amplitude
     struck = Pose(hips=(shift, -0.03, 0.03), bend=(6, 0, 0), hips_deg=(-12, 0, 0)).side(by.other_side, ahead)
     struck = struck.but(**{foot: Foot(to=(-0.04, high, 0.82), toes_up_deg=28, knee_out=0.05), stand: Foot()}).side(by.side, behind)
     recoil = struck.but(**{foot: Foot(to=(-0.02, 0.2, 0.3))})
@@ -225,7 +225,7 @@ ACTIONS: dict[str, Callable[[Manner, Rig], list[Key]]] = {
 }  # fmt: skip
 SEATED_ACTIONS = ("sit_down", "stand_up")
 HANDS_DOWN = Arm(to=(0.27, -0.93, 0.05), palm=IN)
-DOUBLE_L = Arm(to=(0.515, 0.45, 0.02), palm=FORWARD, fingers=(0, 1, 0), elbow=(1, -1, -0.12), curl="flat")
+DOUBLE_L = Arm(to=(0.53, 0.475, 0.02), palm=FORWARD, fingers=(0, 1, 0), elbow=(1, -1, -0.12), curl="flat")
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.ndimage import gaussian_filter1d
 
 from avatars.studio.figure import Figure
+from avatars.studio.kinematics import J
 from avatars.studio.patterns import Palette, Pattern, plain, value_noise
 from avatars.studio.surface import Surface
 
@@ -37,6 +39,9 @@ class Wardrobe:
     """A skirt that ends at `legs` instead of trousers."""
     shoes: Pattern
     sole: np.ndarray
+    socks: np.ndarray
+    socks_m: float
+    """How far the socks reach above the ankle joint."""
     sole_m: float = 0.008
 
     @staticmethod
@@ -50,16 +55,18 @@ class Wardrobe:
         trousers = plain(palette.color(saturation=(0.05, 0.6), value=(0.12, 0.7)), roughness=0.16, size_m=0.02)
         return Wardrobe(
             sleeve=float(rng.uniform(0.9, 0.97) if long else rng.uniform(0.3, 0.5)),
-            shirt_loose_m=float(rng.uniform(0.012, 0.022)),
+            shirt_loose_m=float(rng.uniform(0.014, 0.027)),
             shirt=palette.cloth(center=chest),
             neckline_m=float(rng.uniform(-0.005, 0.025)),
-            shirt_hem_m=float(rng.uniform(0.07, 0.13)),
+            shirt_hem_m=float(rng.uniform(0.015, 0.06)),
             legs=float(rng.uniform(0.42, 0.6) if short or skirt else rng.uniform(0.93, 0.98)),
-            legs_loose_m=float(rng.uniform(0.011, 0.02)),
+            legs_loose_m=float(rng.uniform(0.013, 0.03)),
             trousers=trousers if rng.random() < 0.85 else palette.cloth(),
             skirt=skirt,
             shoes=plain(palette.color(saturation=(0.0, 0.8), value=(0.1, 0.9))),
             sole=np.full(3, rng.choice([0.12, 0.85])),
+            socks=np.full(3, rng.choice([0.1, 0.25, 0.85])),
+            socks_m=float(rng.uniform(0.04, 0.12)),
         )
 
 
@@ -73,31 +80,28 @@ class Dressed:
 
 def dress(figure: Figure, wear: Wardrobe, *, texel_m: float, seed: int) -> Dressed:
     """Put the clothes on a figure."""
-    fields = {"shirt": _shirt_field(figure, wear), "legs": _legs_field(figure, wear), "shoes": _shoe_field(figure)}
-    garments = [_shirt(figure, wear, fields, texel_m, seed)]
-    garments.append(_skirt(figure, wear, texel_m) if wear.skirt else _trousers(figure, wear, fields, texel_m, seed))
-    garments.append(_shoes(figure, wear, fields, texel_m))
-    socks = _shoe_field(figure) + 0.0
-    under = np.max([fields["shirt"], np.full_like(socks, -1.0) if wear.skirt else fields["legs"], fields["shoes"]], axis=0)
+    skin = figure.skin.rest
+    shirt, legs = _shirt_field(figure, wear, skin), _legs_field(figure, wear, skin)
+    lower = _skirt(figure, wear, texel_m) if wear.skirt else _trousers(figure, wear, texel_m, seed)
+    garments = [_shirt(figure, wear, texel_m, seed), lower, _shoes(figure, wear, texel_m)]
     if wear.skirt:
-        hidden = np.minimum(_legs_field(figure, wear) - 0.12, 1.0)
-        under = np.maximum(under, hidden)
-    return Dressed(garments, under)
+        legs = legs - 0.12  # thighs show from below
+    return Dressed(garments, np.max([shirt, legs, _shoe_field(figure)], axis=0))
 
 
-def _shirt_field(figure: Figure, wear: Wardrobe) -> np.ndarray:
-    v = figure.skin.rest
+def _shirt_field(figure: Figure, wear: Wardrobe, v: np.ndarray) -> np.ndarray:
     shoulder, wrist = figure.joint("left_shoulder"), figure.joint("left_wrist")
     sleeve_end = shoulder[0] + wear.sleeve * (wrist[0] - shoulder[0])
     hem = v[:, 1] - (figure.joint("pelvis")[1] - wear.shirt_hem_m)
     neck = figure.joint("neck")
     slope = np.array([0.0, 0.86, 0.5])  # a collar is lower in front
-    collar = (neck + [0.0, 0.012 - wear.neckline_m, 0.0] - v) @ slope
+    below_neck = (neck + [0.0, 0.012 - wear.neckline_m, 0.0] - v) @ slope
+    beside_neck = np.abs(v[:, 0]) - 0.085
+    collar = np.maximum(below_neck, np.where(v[:, 1] < neck[1], beside_neck, -1.0))
     return np.min([hem, sleeve_end - np.abs(v[:, 0]), collar], axis=0)
 
 
-def _legs_field(figure: Figure, wear: Wardrobe) -> np.ndarray:
-    v = figure.skin.rest
+def _legs_field(figure: Figure, wear: Wardrobe, v: np.ndarray) -> np.ndarray:
     hip, ankle = figure.joint("left_hip")[1], figure.joint("left_ankle")[1]
     hem = v[:, 1] - (hip + wear.legs * (ankle - hip))
     return np.minimum(hem, figure.joint("pelvis")[1] + 0.04 - v[:, 1])
@@ -119,12 +123,12 @@ def _wrinkles(figure: Figure, places: list[tuple[np.ndarray, float]], depth_m: f
     along_arm = np.abs(v[:, 0]) > figure.joint("left_shoulder")[0] * 1.05
     stretch = np.where(along_arm[:, None], [1.0, 0.4, 0.4], [0.4, 1.0, 0.4])
     slanted = v * stretch + 0.25 * v[:, [1, 0, 2]]
-    folds = value_noise(slanted, 0.045, seed) + 0.5 * value_noise(slanted, 0.022, seed + 1) - 0.75
+    folds = np.maximum(value_noise(slanted, 0.045, seed) + 0.5 * value_noise(slanted, 0.022, seed + 1) - 0.75, -0.3)
     return figure.loose_normals * (depth_m * np.minimum(strength, 1.2) * folds)[:, None]
 
 
-def _shirt(figure: Figure, wear: Wardrobe, fields: dict[str, np.ndarray], texel_m: float, seed: int) -> Surface:
-    v, field = figure.skin.rest, fields["shirt"]
+def _shirt(figure: Figure, wear: Wardrobe, texel_m: float, seed: int) -> Surface:
+    v = figure.skin.rest
     below = np.clip((figure.joint("spine2")[1] - v[:, 1]) / 0.3, 0.0, 1.0)
     sleeve = np.clip((np.abs(v[:, 0]) - figure.joint("left_shoulder")[0]) / 0.12, 0.0, 1.0)
     offset = wear.shirt_loose_m * (0.75 + 0.55 * below + (0.35 if wear.sleeve < 0.6 else 0.1) * sleeve) + 0.004 * below
@@ -135,10 +139,30 @@ def _shirt(figure: Figure, wear: Wardrobe, fields: dict[str, np.ndarray], texel_
     places = [(figure.joint(f"{s}_{n}"), 0.11) for s in ("left", "right") for n in ("elbow", "shoulder")]
     places.append((figure.joint("pelvis"), 0.2))
     shell = figure.shell(offset, smooth=8, free=_wrinkles(figure, places, 0.011, seed))
-    return shell.cut(field).painted(wear.shirt, texel_m=texel_m, wrap=0.1)
+    keep = np.where(_carried_by_head(figure), -1.0, _shirt_field(figure, wear, shell.rest))
+    return shell.cut(keep).painted(_tailored(wear.shirt, figure), texel_m=texel_m, wrap=0.1)
 
 
-def _trousers(figure: Figure, wear: Wardrobe, fields: dict[str, np.ndarray], texel_m: float, seed: int) -> Surface:
+def _carried_by_head(figure: Figure) -> np.ndarray:
+    return figure.weight_of("head", "jaw") > 0.3
+
+
+def _tailored(pattern: Pattern, figure: Figure) -> Pattern:
+    """The pattern laid out as cloth is sewn: on the sleeves, what ran down the body runs down the arm."""
+    shoulder = figure.joint("left_shoulder")
+    seam = shoulder[0] + 0.015
+
+    def paint(points: np.ndarray, normals: np.ndarray) -> np.ndarray:
+        out = np.abs(points[:, 0]) - seam
+        sleeve = np.stack([points[:, 2], shoulder[1] - out, points[:, 1]], 1)
+        turned = np.stack([normals[:, 2], normals[:, 0], np.minimum(normals[:, 1], 0.0)], 1)
+        on_sleeve = (out > 0)[:, None]
+        return pattern(np.where(on_sleeve, sleeve, points), np.where(on_sleeve, turned, normals))
+
+    return paint
+
+
+def _trousers(figure: Figure, wear: Wardrobe, texel_m: float, seed: int) -> Surface:
     v = figure.skin.rest
     down = np.clip((figure.joint("left_hip")[1] - v[:, 1]) / 0.6, 0.0, 1.0)
     offset = wear.legs_loose_m * (0.45 + 0.75 * down)
@@ -146,23 +170,58 @@ def _trousers(figure: Figure, wear: Wardrobe, fields: dict[str, np.ndarray], tex
     places.append((figure.joint("pelvis") - [0, 0.1, 0], 0.12))
     shell = figure.shell(offset, smooth=6, free=_wrinkles(figure, places, 0.010, seed + 7))
     # Nothing of them shows beneath the shirt but near its hem, where arms raised lift it.
-    keep = np.minimum(fields["legs"], 0.06 - fields["shirt"])
+    keep = np.minimum(_legs_field(figure, wear, shell.rest), 0.06 - _shirt_field(figure, wear, shell.rest))
     return shell.cut(keep).painted(wear.trousers, texel_m=texel_m, wrap=0.1)
 
 
-def _shoes(figure: Figure, wear: Wardrobe, fields: dict[str, np.ndarray], texel_m: float) -> Surface:
-    shell = figure.shell(0.007, smooth=14)
-    rest = shell.rest.copy()
-    ground = figure.sole_y - wear.sole_m
-    low = rest[:, 1] < figure.sole_y + 0.014
-    rest[low, 1] = ground + np.maximum(rest[low, 1] - figure.sole_y + 0.004, 0.0) * 0.5
-    rest[:, 1] = np.maximum(rest[:, 1], ground)
+def _shoes(figure: Figure, wear: Wardrobe, texel_m: float) -> Surface:
+    left = _shoe(figure, wear)
+    mirror = np.array([-1.0, 1.0, 1.0])
+    swap = list(range(55))
+    for a, b in (("left_knee", "right_knee"), ("left_ankle", "right_ankle"), ("left_foot", "right_foot")):
+        swap[J[a]], swap[J[b]] = J[b], J[a]
+    right = Surface(left.rest * mirror, left.faces[:, ::-1], left.weights[:, swap])
     sole_top = figure.sole_y + 0.014
 
     def paint(points: np.ndarray, normals: np.ndarray) -> np.ndarray:
         return np.where((points[:, 1] < sole_top)[:, None], wear.sole, wear.shoes(points, normals))
 
-    return Surface(rest, shell.faces, shell.weights).cut(fields["shoes"]).painted(paint, texel_m=texel_m, gloss=0.04)
+    return Surface.join([shoe.painted(paint, texel_m=texel_m, gloss=0.04) for shoe in (left, right)])
+
+
+def _shoe(figure: Figure, wear: Wardrobe, slices: int = 44, around: int = 48) -> Surface:
+    """A left shoe: the hull of the foot's cross-sections from heel to toe, flat below, open at the ankle."""
+    ground, top = figure.sole_y - wear.sole_m, figure.joint("left_ankle")[1] + 0.02
+    foot = figure.skin.rest[(figure.skin.rest[:, 0] > 0) & (figure.skin.rest[:, 1] < top)]
+    heel, toe = foot[:, 2].min(), foot[:, 2].max()
+    angles = np.linspace(0, 2 * np.pi, around, endpoint=False)
+    directions = np.stack([np.cos(angles), np.sin(angles)], 1)
+    stations = np.linspace(heel, toe, slices)
+    centers, reach = np.empty((slices, 2)), np.empty((slices, around))
+    for k, z in enumerate(np.clip(stations, heel + 0.022, toe - 0.03)):
+        band = foot[np.abs(foot[:, 2] - z) < 0.012][:, :2]
+        centers[k] = [(band[:, 0].min() + band[:, 0].max()) / 2, ground + 0.028]
+        reach[k] = ((band - centers[k]) @ directions.T).max(0) + 0.006
+    centers, reach = (gaussian_filter1d(a, 1.6, axis=0, mode="nearest") for a in (centers, reach))
+    stations = np.linspace(heel - 0.01, toe + 0.012, slices)
+    rounding = np.minimum((stations - stations[0]) / 0.022, (stations[-1] - stations) / 0.04)
+    reach *= np.sqrt(1 - np.square(1 - np.clip(rounding, 0.0, 1.0)))[:, None]
+    xy = centers[:, None] + reach[..., None] * directions
+    rest = np.concatenate([xy, np.broadcast_to(stations[:, None, None], (slices, around, 1))], -1).reshape(-1, 3)
+    rest[:, 1] = np.maximum(rest[:, 1], ground)
+    weights = np.zeros((len(rest), 55))
+    toes = np.clip((rest[:, 2] - figure.joint("left_foot")[2]) / 0.05 + 0.5, 0, 1)
+    weights[:, J["left_foot"]], weights[:, J["left_ankle"]] = toes, 1 - toes
+    shoe = Surface(rest, tube_faces(slices, around), weights)
+    ankle = figure.joint("left_ankle")
+    return shoe.cut(ankle[1] + 0.012 - rest[:, 1] - 0.12 * np.maximum(rest[:, 2] - ankle[2], 0.0))
+
+
+def tube_faces(rings: int, around: int) -> np.ndarray:
+    """Triangles (n, 3) of a closed tube whose vertices are numbered ring by ring."""
+    i, j = np.meshgrid(np.arange(rings - 1), np.arange(around), indexing="ij")
+    a, b = i * around + j, i * around + (j + 1) % around
+    return np.concatenate([np.stack([a, b, a + around], -1), np.stack([b, b + around, a + around], -1)]).reshape(-1, 3)
 
 
 def _skirt(figure: Figure, wear: Wardrobe, texel_m: float, rings: int = 22, around: int = 72) -> Surface:
@@ -183,14 +242,11 @@ def _skirt(figure: Figure, wear: Wardrobe, texel_m: float, rings: int = 22, arou
     radius += 0.012 * share * np.sin(angles * 9)
     x, z = center[0] + radius * directions[:, 0], center[1] + radius * directions[:, 1]
     rest = np.stack([x, np.broadcast_to(heights[:, None], x.shape), z], -1).reshape(-1, 3)
-    i, j = np.meshgrid(np.arange(rings - 1), np.arange(around), indexing="ij")
-    a, b = i * around + j, i * around + (j + 1) % around
-    faces = np.concatenate([np.stack([a, b, a + around], -1), np.stack([b, b + around, a + around], -1)]).reshape(-1, 3)
     drop = np.clip((hip[1] - rest[:, 1]) / 0.35, 0, 1) * 0.75
     left = np.clip(0.5 + rest[:, 0] / 0.16, 0, 1)
     weights = np.zeros((len(rest), 55))
     weights[:, 0], weights[:, 1], weights[:, 2] = 1 - drop, drop * left, drop * (1 - left)
-    return Surface(rest, faces, weights).painted(wear.trousers, texel_m=texel_m, wrap=0.1)
+    return Surface(rest, tube_faces(rings, around), weights).painted(wear.trousers, texel_m=texel_m, wrap=0.1)
 
 
 def bare_skin(figure: Figure, dressed: Dressed) -> Surface:

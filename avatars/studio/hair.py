@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from avatars.studio.clothes import tube_faces
 from avatars.studio.figure import Figure
 from avatars.studio.kinematics import J
 from avatars.studio.patterns import Pattern, cloudy, value_noise
@@ -41,7 +42,9 @@ class Hair:
         """The hair on a figure's head, as painted surfaces."""
         paint = _strands(figure, self.color, seed)
         covers_ears = self.style in ("bob", "long")
-        field = _scalp_field(figure, receding=0.035 if self.style == "bald" else 0.0, covers_ears=covers_ears)
+        field = _scalp_field(figure, covers_ears=covers_ears)
+        if self.style == "bald":  # a wreath around a bare crown
+            field = np.minimum(field, figure.keypoint("left_ear")[1] + 0.065 - figure.skin.rest[:, 1])
         depth = self.thickness_m * np.clip(0.16 + field / 0.035, 0.16, 1.0)
         rest = figure.skin.rest
         depth *= 0.85 + 0.5 * value_noise(rest * [1, 0.6, 1], 0.03, seed + 2)
@@ -60,7 +63,7 @@ def _head_center(figure: Figure) -> np.ndarray:
     return ears + np.array([0.0, 0.03, 0.005])
 
 
-def _scalp_field(figure: Figure, *, receding: float, covers_ears: bool) -> np.ndarray:
+def _scalp_field(figure: Figure, *, covers_ears: bool) -> np.ndarray:
     """Meters above the hairline (vertices,); negative on the face, ears and neck."""
     v, center = figure.skin.rest, _head_center(figure)
     brow = figure.face[17:27, 1].mean()
@@ -71,11 +74,10 @@ def _scalp_field(figure: Figure, *, receding: float, covers_ears: bool) -> np.nd
     lines = [brow + 0.052, brow + 0.046, brow + 0.022, ear[1] + 0.012, ear[1] + 0.03, ear[1] - 0.005, nape, nape - 0.012]
     if covers_ears:
         lines[3:6] = [ear[1] - 0.02, ear[1] - 0.035, ear[1] - 0.04]
-    field = v[:, 1] - np.interp(azimuth, turns, lines) - receding
+    field = v[:, 1] - np.interp(azimuth, turns, lines)
     if not covers_ears:
-        lobe = np.linalg.norm((v - [np.sign(1.0) * 0, 0, 0] - ear * [1, 1, 1]) * [1, 1, 1], axis=1)
-        other = np.linalg.norm(v - figure.keypoint("right_ear"), axis=1)
-        field = np.minimum(field, np.minimum(lobe, other) - 0.038)
+        for name in ("left_ear", "right_ear"):
+            field = np.minimum(field, np.linalg.norm(v - figure.keypoint(name), axis=1) - 0.038)
     skull = v[:, 1] > figure.joint("neck")[1] + 0.02
     eyes_or_mouth = figure.eyes | (v[:, 2] > figure.face[36:48, 2].mean() + 0.1)
     return np.where(skull & ~eyes_or_mouth, field, -1.0)
@@ -139,12 +141,9 @@ def _ball(center: np.ndarray, radius: float, seed: int, n: int = 20) -> Surface:
     theta, phi = np.meshgrid(np.linspace(0, np.pi, n), np.linspace(0, 2 * np.pi, 2 * n, endpoint=False), indexing="ij")
     directions = np.stack([np.sin(theta) * np.cos(phi), np.cos(theta), np.sin(theta) * np.sin(phi)], -1).reshape(-1, 3)
     rest = center + radius * directions * (0.9 + 0.2 * value_noise(directions, 0.4, seed))[:, None]
-    i, j = np.meshgrid(np.arange(n - 1), np.arange(2 * n), indexing="ij")
-    a, b = i * 2 * n + j, i * 2 * n + (j + 1) % (2 * n)
-    faces = np.concatenate([np.stack([a, b, a + 2 * n], -1), np.stack([b, b + 2 * n, a + 2 * n], -1)]).reshape(-1, 3)
     weights = np.zeros((len(rest), 55))
     weights[:, J["head"]] = 1.0
-    return Surface(rest, faces, weights)
+    return Surface(rest, tube_faces(n, 2 * n), weights)
 
 
 def _strands(figure: Figure, color: np.ndarray, seed: int) -> Pattern:

@@ -52,7 +52,7 @@ class Foot:
     """Heel raised, turning over the ball of the foot."""
     toes_up_deg: float = 0.0
     """Whole foot pitched about the ankle, toes up."""
-    knee_out: float = 0.12
+    knee_out: float = 0.05
     """How far the knee points out rather than forward."""
 
 
@@ -68,7 +68,7 @@ class Pose:
     """Spine: forward, toward the left, twist to the left."""
     head: Vector = (0.0, 0.0, 0.0)
     """Neck and head: nod down, toward the left, turn to the left."""
-    hips: Vector = (0.0, -0.016, 0.0)
+    hips: Vector = (0.0, -0.011, 0.0)
     """Pelvis offset: to the left, up, forward, in leg lengths; people stand with slightly bent knees."""
     hips_deg: Vector = (0.0, 0.0, 0.0)
     """Pelvis: forward, toward the left, turn to the left."""
@@ -106,7 +106,7 @@ class Manner:
     sloppiness: float = 1.0
     """Scale of the random changes of timing and place."""
     side: str = "right"
-    stance_m: float = 0.06
+    stance_m: float = 0.02
     """How far each foot stands further out than in the T-pose."""
     toes_out_deg: float = 8.0
 
@@ -120,7 +120,7 @@ class Manner:
             amplitude=float(np.clip(rng.normal(1.0, 0.1), 0.8, 1.2)),
             sloppiness=float(rng.uniform(0.6, 1.3)),
             side="left" if rng.random() < 1 / 6 else "right",
-            stance_m=float(rng.uniform(0.02, 0.08)),
+            stance_m=float(rng.uniform(-0.01, 0.045)),
             toes_out_deg=float(rng.uniform(3, 14)),
         )
 

@@ -31,11 +31,11 @@ def value_noise(points: np.ndarray, size_m: float, seed: int) -> np.ndarray:
     low = np.floor(scaled).astype(np.int64)
     part = scaled - low
     part = part * part * (3 - 2 * part)
+    x, y, z = ((1 - t, t) for t in part.T)
     total = np.zeros(len(points))
     for corner in range(8):
-        offset = np.array([corner & 1, corner >> 1 & 1, corner >> 2])
-        weight = np.prod(np.where(offset, part, 1 - part), axis=1)
-        total += weight * hashed(low + offset, seed)
+        i, j, k = corner & 1, corner >> 1 & 1, corner >> 2
+        total += x[i] * y[j] * z[k] * hashed(low + np.array([i, j, k]), seed)
     return total
 
 

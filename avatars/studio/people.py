@@ -71,8 +71,14 @@ class Person:
 
     @property
     def complexion(self) -> Pattern:
-        """The color of skin, lips, brows and eyes by place."""
-        return _complexion(self.figure, self.skin_tone, self.eye_color, self.hair.color, self.seed)
+        """The color of skin, lips, brows, eyes and socks by place."""
+        bare = _complexion(self.figure, self.skin_tone, self.eye_color, self.hair.color, self.seed)
+        top = self.figure.joint("left_ankle")[1] + self.wardrobe.socks_m
+
+        def paint(points: np.ndarray, normals: np.ndarray) -> np.ndarray:
+            return np.where((points[:, 1] < top)[:, None], self.wardrobe.socks, bare(points, normals))
+
+        return paint
 
     def describe(self) -> dict[str, Any]:
         """What is worth writing down about this person, for json."""

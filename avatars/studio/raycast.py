@@ -14,7 +14,7 @@ import warp as wp
 from avatars.camera import Camera
 from avatars.studio.surface import Surface
 
-wp.config.quiet = True
+wp.config.log_level = getattr(wp, "LOG_ERROR", wp.config.log_level)  # not that CUDA is absent
 wp.init()
 
 EPSILON_M = 0.004  # rays start this far off a surface
@@ -308,27 +308,43 @@ def photograph(
     depth[row, column] = nearest
 
 
-@wp.func
-def encode_srgb(linear: float) -> float:
-    """Exposure shoulder above 0.8, then the sRGB curve (IEC 61966-2-1)."""
-    v = linear
-    if v > 0.8:
-        v = 0.8 + 0.2 * (1.0 - wp.exp(-(v - 0.8) / 0.2))
-    if v <= 0.0031308:
-        return 12.92 * wp.max(v, 0.0)
-    return 1.055 * wp.pow(v, 1.0 / 2.4) - 0.055
+CURVE_STEPS = 4096
+GRAIN_SIDE = 256
+
+
+def _display_curve() -> np.ndarray:
+    """Bytes (CURVE_STEPS,) for linear light at squares of even steps up to 2: shoulder above 0.8, then sRGB (IEC 61966-2-1)."""
+    linear = 2.0 * np.square(np.linspace(0.0, 1.0, CURVE_STEPS))
+    linear = np.where(linear > 0.8, 0.8 + 0.2 * (1.0 - np.exp(-(linear - 0.8) / 0.2)), linear)
+    srgb = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * np.maximum(linear, 0.0031308) ** (1 / 2.4) - 0.055)
+    return np.clip(255.0 * srgb, 0.0, 255.0).astype(np.float32)
 
 
 @wp.kernel
-def develop(rgb: wp.array2d(dtype=wp.vec3), noise: float, seed: int, out: wp.array3d(dtype=wp.uint8)):
-    """Linear light to sRGB bytes with shot and read noise of relative strength `noise`."""
+def develop(
+    rgb: wp.array2d(dtype=wp.vec3),
+    curve: wp.array(dtype=float),
+    grain: wp.array2d(dtype=wp.vec3),
+    noise: float,
+    seed: int,
+    out: wp.array3d(dtype=wp.uint8),
+):
+    """Linear light to sRGB bytes with shot and read noise of relative strength `noise`.
+
+    The noise is a tile of normal numbers laid down at a place that changes with the seed and the tile.
+    """
     row, column = wp.tid()
-    state = wp.rand_init(seed, row * 65536 + column)
+    tile = wp.rand_init(seed, (row / GRAIN_SIDE) * 4096 + column / GRAIN_SIDE)
+    shift = wp.randi(tile)
+    i = (row + (shift & 255)) % GRAIN_SIDE
+    j = (column + ((shift >> 8) & 255)) % GRAIN_SIDE
+    n = grain[i, j]
+    light = rgb[row, column]
     for c in range(3):
-        v = rgb[row, column][c]
-        if noise > 0.0:
-            v += noise * wp.sqrt(0.0004 * wp.max(v, 0.0) + 0.000002) * wp.randn(state)
-        out[row, column, c] = wp.uint8(wp.clamp(encode_srgb(v) * 255.0 + 0.5, 0.0, 255.0))
+        v = wp.max(light[c], 0.0)
+        v += noise * wp.sqrt(0.0004 * v + 0.000002) * n[c]
+        step = wp.sqrt(wp.clamp(0.5 * v, 0.0, 1.0)) * float(CURVE_STEPS - 1)
+        out[row, column, c] = wp.uint8(curve[int(step + 0.5)] + 0.5)
 
 
 def vec3s(values: np.ndarray) -> wp.array:
@@ -368,7 +384,7 @@ class Studio:
         self._samples, self._noise, self._seed = samples, noise, seed
         self._eye, self._lamp = eye_of(camera), lamp_of(light)
         self._key, self._key_floor = vec3s(light.key_directions(3)), vec3s(light.key_directions(8))
-        self._sky, self._sky_floor = vec3s(sky_directions(5)), vec3s(sky_directions(8))
+        self._sky, self._sky_floor = vec3s(sky_directions(4)), vec3s(sky_directions(8))
         faces = np.ascontiguousarray(surface.faces, np.int32)
         self._faces = wp.array(faces, dtype=int, device="cpu", ndim=2)
         self._points = wp.zeros(len(surface.rest), dtype=wp.vec3, device="cpu")
@@ -386,6 +402,9 @@ class Studio:
         self._room_ambient = wp.array(plate.ambient_linear.astype(np.float32), dtype=wp.vec3, device="cpu")
         self._room_depth = wp.array(plate.depth_m.astype(np.float32), dtype=float, device="cpu")
         self._is_floor = wp.array(plate.is_floor.astype(np.uint8), dtype=wp.uint8, device="cpu")
+        grain = np.random.default_rng(seed).standard_normal((GRAIN_SIDE, GRAIN_SIDE, 3)).astype(np.float32)
+        self._grain = wp.array(grain, dtype=wp.vec3, device="cpu")
+        self._curve = wp.array(_display_curve(), dtype=float, device="cpu")
         self._rgb = wp.zeros((height, width), dtype=wp.vec3, device="cpu")
         self._coverage = wp.zeros((height, width), dtype=float, device="cpu")
         self._depth = wp.zeros((height, width), dtype=float, device="cpu")
@@ -409,7 +428,7 @@ class Studio:
                 self._room_ambient, self._room_depth, self._is_floor, patch, floor, self._rgb, self._coverage, self._depth,
             ],
         )  # fmt: skip
-        launch(develop, self.size_hw, [self._rgb, self._noise, self._seed * 1_000_003 % 2**30 + index, self._bytes])
+        launch(develop, self.size_hw, [self._rgb, self._curve, self._grain, self._noise, self._seed * 1_000_003 % 2**30 + index, self._bytes])
         mask = np.rint(self._coverage.numpy() * 255).astype(np.uint8)
         return Shot(self._bytes.numpy().copy(), mask, self._depth.numpy().copy())
 
@@ -443,5 +462,7 @@ def developed(plate: Plate) -> np.ndarray:
     """The empty room as sRGB bytes (H, W, 3), without noise."""
     linear = wp.array((plate.key_linear + plate.ambient_linear).astype(np.float32), dtype=wp.vec3, device="cpu")
     out = wp.zeros((*plate.depth_m.shape, 3), dtype=wp.uint8, device="cpu")
-    launch(develop, plate.depth_m.shape, [linear, 0.0, 0, out])
+    curve = wp.array(_display_curve(), dtype=float, device="cpu")
+    grain = wp.zeros((GRAIN_SIDE, GRAIN_SIDE), dtype=wp.vec3, device="cpu")
+    launch(develop, plate.depth_m.shape, [linear, curve, grain, 0.0, 0, out])
     return out.numpy().copy()

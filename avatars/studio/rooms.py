@@ -158,7 +158,7 @@ class Room:
         """The room with more in it."""
         return replace(self, parts=(*self.parts, *parts))
 
-    def plate(self, camera: Camera, *, samples: int = 3) -> Plate:
+    def plate(self, camera: Camera, *, samples: int = 2) -> Plate:
         """The empty room seen by a still camera, with exact depth; `samples` squared rays per pixel for its textures."""
         scene = _Scene.of(self)
         height, width = camera.size_hw
@@ -203,7 +203,7 @@ def _indoors(rng: np.random.Generator, seed: int) -> Room:
     lamp = (rng.uniform(-1.4, 1.4), high - 0.15, rng.uniform(0.6, 2.8))
     warmth = rng.uniform(-0.06, 0.1)
     tint = np.array([1 + warmth, 1.0, 1 - warmth])
-    strength, fill = rng.uniform(0.6, 0.95), rng.uniform(0.42, 0.6)
+    strength, fill = rng.uniform(0.65, 1.05), rng.uniform(0.5, 0.75)
     light = Light(_toward(lamp), strength * tint, rng.uniform(0.1, 0.22), fill * np.array([1.0, 1.0, 1.02]), fill * rng.uniform(0.55, 0.75) * tint)
     return Room(tuple(parts), light, lamp, light.key_spread * float(np.linalg.norm(np.array(lamp) - [0, 1, 0])), seed=seed)
 

@@ -145,8 +145,13 @@ class Surface:
 
     def posed(self, A_world_rest: np.ndarray) -> np.ndarray:
         """Vertices (vertices, 3) under skinning transforms (55, 3, 4)."""
-        blended = (self.weights @ A_world_rest.reshape(55, 12)).reshape(-1, 3, 4)
-        return np.einsum("vij,vj->vi", blended[:, :, :3], self.rest) + blended[:, :, 3]
+        weights, rest = self._single
+        blended = (weights @ A_world_rest.reshape(55, 12).astype(np.float32)).reshape(-1, 3, 4)
+        return np.einsum("vij,vj->vi", blended[:, :, :3], rest) + blended[:, :, 3]
+
+    @cached_property
+    def _single(self) -> tuple[np.ndarray, np.ndarray]:
+        return self.weights.astype(np.float32), self.rest.astype(np.float32)
 
 
 def linear_from_srgb(srgb: np.ndarray) -> np.ndarray:
