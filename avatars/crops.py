@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +56,8 @@ class CropStack:
     """By level: red, green, blue, mask, plate red, green, blue, plate known."""
     background: str
     """Where the plate comes from: "true", "estimated" or "none"."""
+    truth: list[UInt8[Tensor, "3 height width"]] | None = None
+    """The empty room at level 1, when it is known for scoring only."""
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -75,6 +77,13 @@ class CropStack:
         K = torch.stack([self.cameras[i].resized(size).K for i, size in zip(indices, sizes, strict=True)])
         camera = Camera(K, self.cameras[0].T_cam_world.expand(len(K), 4, 4), (height, width))
         return Crops(x[:, :3], x[:, 3], x[:, 4:7] * known[:, None], known, x[:, 8], camera)
+
+    def over_truth(self, i: int) -> Crops:
+        """The i-th usable frame at full size, with the true room as its plate where that is known for scoring."""
+        crop = self.take([i])
+        if self.truth is None:
+            return crop
+        return replace(crop, plate=self.truth[i][None].float() / 255, known=crop.inside)
 
     @property
     def mib(self) -> float:
@@ -146,8 +155,12 @@ def load_crops(
     *,
     size_px: int,
     plate: CleanPlate | None = None,
+    truth: CleanPlate | None = None,
 ) -> CropStack:
-    """Read the usable frames once, crop them to their boxes, and lay the clean plate beside them."""
+    """Read the usable frames once, crop them to their boxes, and lay the clean plate beside them.
+
+    `plate` is estimated when it is not given; `truth` is kept for scoring and touches nothing else.
+    """
     info = probe(video)
     windows = windows_around(boxes, info.size_hw, size_px)
     thumbnails: list[Tensor] = []
@@ -163,7 +176,10 @@ def load_crops(
     if plate is None:
         chosen = masks[usable[sorted(sample_for_plate)]][:, room[0], room[1]]
         plate = _placed(estimate_clean_plate(np.stack(kept), generous(chosen).numpy()), room, info.size_hw)
-    return _stack(usable, windows, thumbnails, plate, camera)
+    stack = _stack(usable, windows, thumbnails, plate, camera)
+    if truth is None:
+        return stack
+    return replace(stack, truth=[window.sample(truth.rgb).round().to(torch.uint8) for window in windows])
 
 
 def _union(windows: list[Window]) -> tuple[slice, slice]:
@@ -201,8 +217,8 @@ def dilated(masks: Float[Tensor, "frames height width"], radius: int) -> Float[T
 def sharpened(image: Float[Tensor, "8 height width"]) -> Float[Tensor, "height width"]:
     """The mask (0 to 255) made crisp by the empty room: near its edge, what differs from the room is the person.
 
-    A segmentation network's mask is soft and misses fingers; where the room is known the frame itself says better. Where
-    it is not, or away from the edge, the mask stays.
+    A segmentation network's mask is soft and misses fingers; where the room is known the frame itself says better.
+    Where it is not, or away from the edge, the mask stays.
     """
     rgb, mask, plate, known = image[:3], image[3], image[4:7], image[7] > 254
     radius = max(round(UNSURE * max(mask.shape)), 2)

@@ -37,8 +37,10 @@ class FitCommand:
     """Replace an avatar that stands at the output folder, once the new one is whole."""
     track: Path | None = None
     """A folder that `avatars track` made from this very video; saves tracking it again."""
-    truth_background: Path | None = None
+    clean_plate: Path | None = None
     """Image of the empty room from the same still camera; default: estimated from the video."""
+    truth_background: Path | None = None
+    """The same, but used for scoring alone (to measure what the video by itself gives)."""
     consent: str = ""
     """Who may use this person's likeness and for what; kept in avatar.json."""
     tracking: Annotated[TrackConfig, tyro.conf.arg(name="track-options")] = field(default_factory=TrackConfig)
@@ -67,8 +69,9 @@ class FitCommand:
             require_fresh_folder(self.output, what="an avatar")
         probe(self.video)
         require_space(self.output, SPACE_MIB)
-        if self.truth_background is not None and not self.truth_background.is_file():
-            raise InputError(f"No image at {self.truth_background}.")
+        for image in (self.clean_plate, self.truth_background):
+            if image is not None and not image.is_file():
+                raise InputError(f"No image at {image}.")
 
     def fit(self, clock: StageClock) -> FitResult:
         """Track (unless a track is given), fit, and write the folder."""
@@ -79,12 +82,13 @@ class FitCommand:
 
         body = Body.load(self.tracking.body)
         track = self._track(body, clock)
-        plate = None
-        if self.truth_background is not None:
-            plate = CleanPlate.read(self.truth_background, track.camera.size_hw)
+        plate, truth = (
+            None if image is None else CleanPlate.read(image, track.camera.size_hw)
+            for image in (self.clean_plate, self.truth_background)
+        )
         config = FitConfig.preset(self.quality, size_px=self.size, seed=self.seed)
         with fresh_folder(self.output, what="an avatar", force=self.force) as folder:
-            result = fit_avatar(self.video, track, config=config, body=body, plate=plate, clock=clock)
+            result = fit_avatar(self.video, track, config=config, body=body, plate=plate, truth=truth, clock=clock)
             with clock.stage("preview"):
                 self._write(folder, result, track, clock)
         return result

@@ -113,18 +113,20 @@ def fit_avatar(
     config: FitConfig | None = None,
     body: Body | None = None,
     plate: CleanPlate | None = None,
+    truth: CleanPlate | None = None,
     clock: StageClock | None = None,
 ) -> FitResult:
     """Fit an avatar to a tracked video.
 
-    `plate` is the room without the person, where it is known; otherwise it is estimated from the frames.
+    `plate` is the room without the person, where there is a picture of it; otherwise it is estimated from the frames.
+    `truth` is such a picture, too, but used for scoring alone.
     Raises InputError when too few frames show a person.
     """
     from avatars.scoring import score_held_out
 
     config, body, clock = config or FitConfig(), body or Body.load(), clock or StageClock()
     with clock.stage("frames"):
-        crops, motion = read_crops(video, track, body, config, plate)
+        crops, motion = read_crops(video, track, body, config, plate, truth)
     held_out = held_out_frames(len(crops), config)
     train = [i for i in range(len(crops)) if i not in set(held_out)]
     fit = Fit.start(config, body, crops, train, motion)
@@ -143,7 +145,12 @@ def fit_avatar(
 
 
 def read_crops(
-    video: str | Path, track: Track, body: Body, config: FitConfig, plate: CleanPlate | None
+    video: str | Path,
+    track: Track,
+    body: Body,
+    config: FitConfig,
+    plate: CleanPlate | None = None,
+    truth: CleanPlate | None = None,
 ) -> tuple[CropStack, Motion]:
     """Crops of the frames that show a person, and the motion of those frames.
 
@@ -156,7 +163,9 @@ def read_crops(
     posed = body.pose(motion.poses, motion.betas, motion.transl)
     some = torch.arange(0, body.n_vertices, max(body.n_vertices // 800, 1))
     boxes = boxes_of(track.camera.project(posed.vertices(some)), track.camera.size_hw)
-    crops = load_crops(video, track.masks, usable, boxes, track.camera, size_px=config.size_px, plate=plate)
+    crops = load_crops(
+        video, track.masks, usable, boxes, track.camera, size_px=config.size_px, plate=plate, truth=truth
+    )
     return crops, motion
 
 

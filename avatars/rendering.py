@@ -60,7 +60,7 @@ def rest_motion(avatar: Avatar, frames: int = 1) -> Motion:
 
 @torch.no_grad()
 def draw_frame(
-    avatar: Avatar, motion: Motion, camera: Camera, background: Float[Tensor, "rgb *size"], *, lit: bool = False
+    avatar: Avatar, motion: Motion, camera: Camera, background: Tensor, *, lit: bool = False
 ) -> UInt8[np.ndarray, "height width 3"]:
     """One frame (a motion of length 1) over a color (3, 1, 1) or an image (3, height, width)."""
     render = rasterize(avatar.posed(motion, lit=lit), camera)

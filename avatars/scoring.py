@@ -22,7 +22,7 @@ from avatars.rasterizer import Render
 if TYPE_CHECKING:
     from avatars.fitting import Fit
 
-POSE_STEPS = ((4, 20), (2, 20))
+POSE_STEPS = ((2, 24), (1, 10))
 """Levels and iterations of fitting the pose to a held-out frame."""
 
 
@@ -51,16 +51,17 @@ def score_held_out(fit: Fit, motion: Motion, held_out: list[int]) -> tuple[Score
     chosen = [held_out[int(i * step)] for i in range(int(len(held_out) / step))]
     exposures = between(fit.exposure.values, tracked.times_s, motion.times_s[torch.tensor(chosen)])
     refinement = PoseRefinement.of(
-        whole[torch.tensor(chosen)], rotation_lr=0.006, transl_lr=0.003, decay=0.1, smoothness=0.0
+        whole[torch.tensor(chosen)], rotation_lr=0.003, transl_lr=0.0015, decay=0.1, smoothness=0.0
     )
     plain: list[FrameScore] = []
     fitted: list[FrameScore] = []
     for row, i in enumerate(progress(chosen, "score held-out frames")):
-        crop = fit.crops.take([i])
+        crop = fit.crops.over_truth(i)
         plain.append(score_frame(_drawn(fit, refinement, row, crop, exposures[row : row + 1]), crop))
         fit_pose(fit, refinement, row, i, exposures[row : row + 1])
         fitted.append(score_frame(_drawn(fit, refinement, row, crop, exposures[row : row + 1]), crop))
-    return _scores(fitted, plain, fit.crops.background), whole
+    background = "true" if fit.crops.truth is not None else fit.crops.background
+    return _scores(fitted, plain, background), whole
 
 
 def fit_pose(fit: Fit, refinement: PoseRefinement, row: int, i: int, exposure: Float[Tensor, "1 3"]) -> None:
@@ -77,7 +78,7 @@ def fit_pose(fit: Fit, refinement: PoseRefinement, row: int, i: int, exposure: F
             render = draw(fit.rig, frozen, posed, crop.camera, exposure, shade=fit.config.shading)
             difference(render, target, ssim_weight=0.2, mask_weight=0.1).backward()
             assert correction.grad is not None
-            refinement.corrections.step(rows, correction.grad, (level / 4) * (1 - step / iterations))
+            refinement.corrections.step(rows, correction.grad, (level / 2) * (1 - step / iterations))
 
 
 @torch.no_grad()
