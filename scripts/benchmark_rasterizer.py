@@ -1,10 +1,10 @@
 """Times the CPU rasterizer on a body-like scene, beside plain PyTorch on the same machine in the same run.
 
-Measured with `OMP_NUM_THREADS=2 python scripts/benchmark_rasterizer.py --gaussians 100000 --sizes-px 512` on a Xeon with
-AVX-512, 100,000 Gaussians on a body 440 px tall in 512x512:
-- one thread, other work on the machine light: 10.8 ms forward, 25.6 ms forward and backward (wall time, medians);
-- two threads: 13.6 ms and 29.2 ms of processor time in all on a crowded machine (load 8 on 2 cores), as much as with one
-  thread. Wall time with two threads on an idle machine has not been measured yet.
+Measured with `OMP_NUM_THREADS=2 python scripts/benchmark_rasterizer.py --gaussians 100000 --sizes-px 512` on a Xeon
+with AVX-512: 100,000 Gaussians, a body 440 px tall in 512x512.
+- One thread, little other work on the machine: 10.8 ms forward, 25.6 ms forward and backward (median wall time).
+- Two threads: 13.6 and 29.2 ms of processor time on a crowded machine (load 8 on 2 cores), as with one thread.
+  Wall time with two threads on an idle machine has not been measured yet.
 - The PyTorch reference takes over 2,000 times our processor time for 2,000 Gaussians in 64x64.
 """
 
@@ -173,7 +173,7 @@ def run(options: Options) -> list[Timing]:
     def report(timing: Timing) -> Timing:
         timings.append(timing)
         print(
-            f"{timing.implementation:>9} {timing.gaussians:>7} Gaussians {timing.size_px:>4} px {timing.threads} threads"
+            f"{timing.implementation:>9} {timing.gaussians:>7} Gaussians {timing.size_px:>4} px {timing.threads} thr."
             f"  forward {timing.forward_ms:.1f} ms (best {timing.forward_best_ms:.1f}, cpu {timing.forward_cpu_ms:.1f})"
             f"  both {timing.both_ms:.1f} ms (best {timing.both_best_ms:.1f}, cpu {timing.both_cpu_ms:.1f})"
         )

@@ -291,13 +291,17 @@ def test_reference_gradients_are_those_of_finite_differences(name):
     case = replace(CASES[name], n=4, size_hw=(5, 6), background=True, size_m=0.3)
     gaussians, camera, background = scene(case)
     inputs = [getattr(gaussians, field).double().requires_grad_() for field in FIELDS]
-    inputs += [t.double().requires_grad_() for t in (camera.T_cam_world, camera.K, background)]
+    lens = torch.stack([camera.K[0, 0], camera.K[1, 1], camera.K[0, 2], camera.K[1, 2]])
+    inputs += [t.double().requires_grad_() for t in (camera.T_cam_world, lens, background)]
 
     def images(*tensors: Tensor) -> tuple[Tensor, ...]:
         # Threshold 0: the function has no steps, and every pixel is hit.
+        fx, fy, cx, cy = tensors[6]
+        o, i = torch.zeros_like(fx), torch.ones_like(fx)
+        K = torch.stack([fx, o, cx, o, fy, cy, o, o, i]).reshape(3, 3)
         render = rasterize(
             Gaussians(*tensors[:5]),
-            Camera(tensors[6], tensors[5], camera.size_hw),
+            Camera(K, tensors[5], camera.size_hw),
             background=tensors[7],
             alpha_threshold=0.0,
             implementation="reference",
@@ -492,6 +496,15 @@ def test_a_camera_that_is_not_finite_is_named(implementation, field):
     broken[0, 0] = float("nan")
     with pytest.raises(InputError, match=rf"{field} must be finite"):
         rasterize(gaussians, replace(camera, **{field: broken}), implementation=implementation)
+
+
+@both
+def test_skew_is_refused_not_ignored(implementation):
+    gaussians, camera, _ = scene(CASES["plain"])
+    K = camera.K.clone()
+    K[0, 1] = 0.5
+    with pytest.raises(InputError, match="must have no skew"):
+        rasterize(gaussians, replace(camera, K=K), implementation=implementation)
 
 
 @pytest.mark.parametrize(

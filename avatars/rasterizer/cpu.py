@@ -29,7 +29,7 @@ def rasterize_cpu(scene: Scene, threads: int | None = None) -> Render:
         threads = torch.get_num_threads()
     elif threads < 1:
         raise InputError(f"threads must be at least 1; found {threads}.")
-    scene.check_camera_finite()
+    scene.check_camera()
     tensors = (g.means, g.quats, g.scales, g.opacities, g.colors, scene.T_cam_world, scene.K, scene.background)
     rgb, alpha, depth_m = _Rasterization.apply(scene, threads, *tensors)
     return Render(rgb, alpha, depth_m)

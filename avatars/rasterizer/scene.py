@@ -83,14 +83,18 @@ class Scene:
     def check_finite(self) -> None:
         """Raises InputError that names the first field holding NaN or infinity, and how many."""
         _check_finite(_fields(self.gaussians))
-        self.check_camera_finite()
+        self.check_camera()
 
-    def check_camera_finite(self) -> None:
-        """The same for the camera and the background alone, which are small."""
+    def check_camera(self) -> None:
+        """The same for the camera and the background alone, which are small; and for skew, which nothing here draws."""
         named = {"K": self.K, "T_cam_world": self.T_cam_world}
         if self.background is not None:
             named["background"] = self.background
         _check_finite(named)
+        if self.K.detach()[:, 0, 1].any():
+            raise InputError(
+                "The camera's K must have no skew, K[0, 1] = 0: the rasterizers know none. Undistort first."
+            )
 
 
 def _check_finite(named: dict[str, Tensor]) -> None:
