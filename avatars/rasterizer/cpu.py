@@ -38,7 +38,7 @@ def rasterize_cpu(scene: Scene, threads: int | None = None) -> Render:
 def extension() -> ModuleType:
     """The compiled module, or BackendMissing with the command that builds it."""
     try:
-        from . import _cpu
+        from . import _cpu  # pyright: ignore[reportAttributeAccessIssue]
     except ImportError as error:
         raise BackendMissing(
             f"The CPU rasterizer is not built ({error}). Install the toolkit with `pip install .` in its repository, "
