@@ -32,6 +32,8 @@ class PlacementRules:
     """Turn to the person's left, from and to; 0 keeps the heading towards the camera that the source clip has."""
     crop: tuple[float, float] | None = None
     """Window of the photograph, (across, down) in [0, 1], where its shape differs from the clip's."""
+    floor_m: tuple[float, float] = (0.0, math.inf)
+    """How far ahead of the camera the free floor begins and ends; the motion stays between."""
     margin: float = 0.02
     """Border of the frame to stay clear of, as a fraction of its height."""
     tries: int = 200
@@ -123,7 +125,7 @@ def _candidate(
         if right_m is None:
             return "too wide"
     placement = _put(start, right_m, ahead_m, turn_deg, crop)
-    reason = _why_outside(swept, view, placement, rules.margin)
+    reason = _why_outside(swept, view, placement, rules)
     return reason or replace(placement, person_height=_height_fraction(view, _moved(middle, placement), body_height_m))
 
 
@@ -152,15 +154,17 @@ def _spot_across(swept: Tensor, middle: Placement, view: Camera, margin: float, 
     return (first + share * (last - first)) * depth_m / float(view.K[0, 0])
 
 
-def _why_outside(swept: Tensor, view: Camera, placement: Placement, margin: float) -> str | None:
-    """Why the swept volume is not wholly inside the frame, or None when it is."""
+def _why_outside(swept: Tensor, view: Camera, placement: Placement, rules: PlacementRules) -> str | None:
+    """Why the swept volume is not wholly inside the frame and over the floor, or None when it is."""
     world = _moved(swept, placement)
     if float(view.to_camera(world)[:, 2].min()) < _NEAREST_M:
         return "too near"
     pixels = view.project(world)
     height, width = view.size_hw
-    border = margin * height
+    border = rules.margin * height
     low, high = pixels.amin(0), pixels.amax(0)
+    if float(-world[:, 2].max()) < rules.floor_m[0] or float(-world[:, 2].min()) > rules.floor_m[1]:
+        return "off the free floor"
     if float(high[1]) > height - border:
         return "feet below the frame"
     if float(low[1]) < border:

@@ -149,7 +149,7 @@ def _settings(batch: Batch) -> dict[str, Any]:
 
 def _standing(entry: BackgroundEntry) -> dict[str, Any]:
     """What the batch says of a place, beside its pixels, that changes the clip."""
-    names = ("camera_height_m", "horizon", "focal_px", "at", "distance_m", "heading_deg", "crop")
+    names = ("camera_height_m", "horizon", "focal_px", "at", "distance_m", "heading_deg", "crop", "floor_m")
     return {name: getattr(entry, name) for name in names}
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
 import os
 import queue
 import re
@@ -223,7 +224,9 @@ def _shot(plan: Plan, clip: PlannedClip, avatar: Avatar, retargeted: Retargeted)
     batch = plan.batch
     entry = batch.backgrounds[clip.background]
     whole = _background(entry)
-    rules = PlacementRules(batch.person_height, entry.at, entry.distance_m, entry.heading_deg, entry.crop)
+    rules = PlacementRules(
+        batch.person_height, entry.at, entry.distance_m, entry.heading_deg, entry.crop, entry.floor_m or (0.0, math.inf)
+    )
     placement = place(retargeted.swept, retargeted.height_m, whole.camera, batch.size_hw, rules, clip.seed)
     if placement.relaxed:
         log.warning("%s: person %.0f%% of the frame, smaller than asked", clip.id, 100 * placement.person_height)

@@ -251,6 +251,15 @@ def test_the_person_keeps_facing_the_camera_wherever_it_stands(view):
     assert torch.allclose(turned.T_world_motion[:3, 2], torch.tensor([1.0, 0.0, 0.0]), atol=1e-6)
 
 
+def test_the_motion_stays_on_the_free_floor(view):
+    rules = PlacementRules(floor_m=(2.0, 4.5))
+    for seed in range(10):
+        placement = place(standing(), 1.7, view, (512, 512), rules, seed)
+        assert 2.0 <= -placement.z_m <= 4.5
+    with pytest.raises(NoPlacement, match="off the free floor"):
+        place(standing(travel_m=6.0), 1.7, view, (512, 512), rules, 0)
+
+
 def test_the_same_seed_gives_the_same_spot(view):
     one, same, other = (place(standing(), 1.7, view, (512, 512), PlacementRules(), s) for s in (1, 1, 2))
     assert one == same != other
