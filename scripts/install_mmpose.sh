@@ -3,7 +3,7 @@
 #   bash scripts/install_mmpose.sh ENV [PYTHON]
 # then: MMPOSE_PYTHON=ENV MMPOSE_MODEL=CONFIG MMPOSE_WEIGHTS=FILE.pth avatars track ... --detector mmpose
 #
-# TORCH chooses another torch, for example TORCH=torch==2.1.2 (tried, too). CPU-only torch: set
+# TORCH chooses another torch, for example TORCH=torch==2.1.2. CPU-only torch: set
 # PIP_INDEX_URL / PIP_EXTRA_INDEX_URL to PyTorch's index of CPU wheels.
 set -euo pipefail
 

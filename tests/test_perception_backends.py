@@ -51,6 +51,9 @@ class Stub:
             raise MissingPiece("no weights at nowhere. Get them from a friend.")
         if mode == "dies":
             os.kill(os.getpid(), signal.SIGKILL)
+        if mode == "stubborn":
+            import threading
+            threading.Thread(target=time.sleep, args=(60,)).start()
         self.mode = mode
     def __call__(self, frames, shift):
         print("and again")
@@ -110,6 +113,13 @@ def test_a_child_ends_when_its_parent_is_killed(stub_program):
     while _runs(pid) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not _runs(pid)
+
+
+def test_a_child_that_does_not_end_is_killed(stub_program, monkeypatch):
+    monkeypatch.setattr("avatars.perception.child_process.STOP_SECONDS", 0.2)
+    child = ChildModel(PYTHON, stub_program, {"mode": "stubborn"}, what="stub")
+    child.close()
+    assert child.returncode == -signal.SIGKILL
 
 
 def _runs(pid: int) -> bool:

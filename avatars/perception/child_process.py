@@ -26,6 +26,7 @@ from pathlib import Path
 import numpy as np
 
 TAIL_LINES = 15
+STOP_SECONDS = 5.0  # what a child is given to end by itself
 STANDALONE_BATCH = 32
 
 
@@ -118,8 +119,9 @@ class ChildModel:
         return answer
 
     def _fail(self):
-        with contextlib.suppress(OSError):
-            self._process.stdin.close()
+        if self._process.stdin is not None:
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
         try:
             code = self._process.wait(timeout=10)
         except subprocess.TimeoutExpired:
@@ -145,7 +147,7 @@ def _stop(process, errors):
         with contextlib.suppress(OSError):
             pipe.close()
     try:
-        process.wait(timeout=5)
+        process.wait(timeout=STOP_SECONDS)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()

@@ -10,6 +10,7 @@ import importlib.util
 import json
 import os
 import sys
+from typing import Any
 
 import numpy as np
 
@@ -36,9 +37,10 @@ class DepthAnythingModel:
 
         try:
             self._processor = AutoImageProcessor.from_pretrained(weights, local_files_only=True)
-            self._model, report = DepthAnythingForDepthEstimation.from_pretrained(
+            loaded: Any = DepthAnythingForDepthEstimation.from_pretrained(
                 weights, local_files_only=True, output_loading_info=True
             )
+            self._model, report = loaded
         except (OSError, ValueError, RuntimeError) as error:
             raise MissingPiece(f"{weights} cannot be loaded ({str(error).splitlines()[0]}).") from None
         if report["missing_keys"]:

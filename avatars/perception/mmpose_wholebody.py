@@ -6,6 +6,7 @@ Jiang et al. 2023, "RTMPose"; Jiang et al. 2024, "RTMW"; Yang et al. 2023, "DWPo
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import sys
@@ -87,7 +88,9 @@ def _config_path(name):
     """A file as it is; otherwise the one config of that name among those packaged with MMPose."""
     if os.path.isfile(name):
         return name
-    root = os.path.join(os.path.dirname(importlib.util.find_spec("mmpose").origin), ".mim", "configs")
+    import mmpose
+
+    root = os.path.join(os.path.dirname(str(mmpose.__file__)), ".mim", "configs")
     stem = os.path.splitext(os.path.basename(name))[0]
     found = sorted(glob(os.path.join(root, "**", stem + ".py"), recursive=True))
     if not found:
@@ -135,7 +138,7 @@ def _torch_load(torch, path):
             raise ValueError(f"{owner}.{name}")
         return getattr(owner, name)
 
-    arrays = np.core.multiarray
+    arrays = importlib.import_module("numpy.core.multiarray")  # the name that the pickles hold
     plain = [HistoryBuffer, np.ndarray, np.dtype, np.float64, arrays._reconstruct, arrays.scalar]
     plain += [type(np.dtype(kind)) for kind in ("f8", "f4", "i8", "i4")]
     plain.append((attribute, "builtins.getattr"))

@@ -37,10 +37,10 @@ class TopDownWholeBody:
 
     def _refined(self, frames: list[np.ndarray], detections: list[Detection]) -> list[Detection]:
         boxes = [person_box(d, f.shape[:2]) for d, f in zip(detections, frames, strict=True)]
-        chosen = [i for i, box in enumerate(boxes) if box is not None]
+        chosen = {i: box for i, box in enumerate(boxes) if box is not None}
         if not chosen:
             return detections
-        answer = self._model(frames=np.stack([frames[i] for i in chosen]), boxes=np.stack([boxes[i] for i in chosen]))
+        answer = self._model(frames=np.stack([frames[i] for i in chosen]), boxes=np.stack(list(chosen.values())))
         refined = list(detections)
         for row, i in enumerate(chosen):
             refined[i] = _replaced(detections[i], answer["xy"][row], answer["score"][row], frames[i].shape[:2])
