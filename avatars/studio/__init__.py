@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from avatars.studio.rooms import Room
 
 _HOMES = {
-    "ACTIONS": "actions", "Act": "actions", "act": "actions", "turn": "actions", "Manner": "keyframes", "Person": "people",
-    "Room": "rooms", "Capture": "capture", "Truth": "capture", "camera_for": "capture", "film": "capture",
-    "perform_action": "capture", "sample_capture": "capture",
+    "ACTIONS": "actions", "Act": "actions", "act": "actions", "turn": "actions", "Manner": "keyframes",
+    "Person": "people", "Room": "rooms", "Capture": "capture", "Truth": "capture", "camera_for": "capture",
+    "film": "capture", "perform_action": "capture", "sample_capture": "capture",
 }  # fmt: skip
 __all__ = [
     "ACTIONS", "Act", "Capture", "Manner", "Person", "Room", "Truth", "act", "camera_for", "capture", "film",

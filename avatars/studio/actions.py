@@ -18,10 +18,27 @@ from avatars.errors import InputError
 from avatars.motion import Motion
 from avatars.rotations import axis_angle_from_matrix
 from avatars.studio.keyframes import (
-    BACK, DOWN, FORWARD, IN, OUT, STANCE, UP, Arm, Foot, Key, Manner, Performance, Pose, duration_s, minimum_jerk,
-    perform, solve_legs, varied, with_life,
+    BACK,
+    DOWN,
+    FORWARD,
+    IN,
+    STANCE,
+    UP,
+    Arm,
+    Foot,
+    Key,
+    Manner,
+    Performance,
+    Pose,
+    duration_s,
+    minimum_jerk,
+    perform,
+    solve_legs,
+    solve_pose,
+    varied,
+    with_life,
 )  # fmt: skip
-from avatars.studio.kinematics import MIRROR, Rig
+from avatars.studio.kinematics import J, Rig
 
 REST = Key(0.0, STANCE, 0.25)
 BACK_TO_REST = Key(0.8, STANCE, 0.3)
@@ -30,7 +47,9 @@ BACK_TO_REST = Key(0.8, STANCE, 0.3)
 def drink_water(by: Manner, rig: Rig) -> list[Key]:
     """Raise a cup to the mouth, tip the head back, drink, put it down."""
     hold = Arm(to=(-0.05, -0.32, 0.45), palm=IN, elbow=(0.5, -1.0, -0.3), curl="grip")
-    sip = Arm(mark="mouth", point="grip", to=(0.0, -0.02, 0.035), palm=(-0.8, 0.1, -0.5), elbow=(0.7, -1, 0.1), curl="grip")
+    sip = Arm(
+        mark="mouth", point="grip", to=(0.0, -0.02, 0.035), palm=(-0.8, 0.1, -0.5), elbow=(0.7, -1, 0.1), curl="grip"
+    )
     at_mouth = STANCE.side(by.side, sip)
     drinking = at_mouth.but(head=(-16, 0, 0), bend=(-3, 0, 0))
     return [
@@ -43,7 +62,9 @@ def eat(by: Manner, rig: Rig) -> list[Key]:
     """Hold a bowl in one hand and carry two bites to the mouth with the other."""
     bowl = Arm(to=(-0.15, -0.42, 0.42), palm=UP, elbow=(0.4, -1, -0.4), curl="grip")
     dip = Arm(to=(-0.32, -0.36, 0.44), palm=(-0.5, -0.8, 0), elbow=(0.7, -1, -0.2), curl="pinch")
-    bite = Arm(mark="mouth", point="pinch", to=(0, -0.01, 0.015), palm=(-0.3, -0.2, -1), elbow=(0.8, -0.9, 0.2), curl="pinch")
+    bite = Arm(
+        mark="mouth", point="pinch", to=(0, -0.01, 0.015), palm=(-0.3, -0.2, -1), elbow=(0.8, -0.9, 0.2), curl="pinch"
+    )
     bowl_only = STANCE.side(by.other_side, bowl)
     dipping = bowl_only.side(by.side, dip).but(head=(22, 0, 0))
     biting = bowl_only.side(by.side, bite).but(head=(6, 0, 0), jaw=9)
@@ -58,7 +79,15 @@ def brush_teeth(by: Manner, rig: Rig) -> list[Key]:
     """Short quick strokes of a held brush to and fro before the mouth."""
 
     def brush(out_m: float) -> Pose:
-        arm = Arm(mark="mouth", point="grip", to=(out_m, -0.015, 0.05), palm=BACK, fingers=(-1, 0.25, 0.1), elbow=(1, -0.7, 0.2), curl="fist")  # fmt: skip
+        arm = Arm(
+            mark="mouth",
+            point="grip",
+            to=(out_m, -0.015, 0.05),
+            palm=BACK,
+            fingers=(-1, 0.25, 0.1),
+            elbow=(1, -0.7, 0.2),
+            curl="fist",
+        )
         return STANCE.side(by.side, arm).but(head=(8, 0, 0), jaw=5)
 
     strokes = [Key(0.17, brush(0.03 if stroke % 2 else 0.095)) for stroke in range(12)]
@@ -67,12 +96,25 @@ def brush_teeth(by: Manner, rig: Rig) -> list[Key]:
 
 def pick_up(by: Manner, rig: Rig) -> list[Key]:
     """Crouch, take something from the floor with one hand, stand up holding it."""
-    reach = Arm(mark="ground", point="tips", to=(0.1, 0.045, 0.36), palm=(0, -0.7, -0.7), fingers=(-0.1, -1, 0.25), elbow=(0.6, 0, -1), curl="grip")  # fmt: skip
+    reach = Arm(
+        mark="ground",
+        point="tips",
+        to=(0.1, 0.045, 0.36),
+        palm=(0, -0.7, -0.7),
+        fingers=(-0.1, -1, 0.25),
+        elbow=(0.6, 0, -1),
+        curl="relaxed",
+    )
     balance = Arm(to=(0.3, -0.75, 0.35), palm=IN)
     hold = Arm(to=(0.0, -0.4, 0.45), palm=(-0.4, 0.8, 0), elbow=(0.4, -1, -0.4), curl="grip")
     heels = Foot(heel_deg=14, knee_out=0.3)
-    down = Pose(bend=(38, 0, 0), head=(-8, 0, 0), hips=(0, -0.42, -0.1), hips_deg=(38, 0, 0))
-    down = down.side(by.side, reach).side(by.other_side, balance).but(left_foot=heels, right_foot=heels)
+    for drop in np.linspace(0.4, 0.66, 9):  # as low as this body's arm needs
+        down = Pose(bend=(40, 0, 0), head=(-8, 0, 0), hips=(0, -float(drop), -0.1), hips_deg=(38, 0, 0))
+        down = down.side(by.side, reach).side(by.other_side, balance).but(left_foot=heels, right_foot=heels)
+        solved = solve_pose(down, rig, by)
+        wrist = rig.local_to_global(solved.local, solved.pelvis)[1][J[f"{by.side}_wrist"]]
+        if wrist[1] < 0.045 + np.linalg.norm(rig.hand_marks["tips"]):
+            break
     showing = STANCE.side(by.side, hold).but(head=(20, 0, 0))
     return [REST, Key(1.0, down, 0.3), Key(1.0, showing, 0.5), BACK_TO_REST]
 
@@ -85,7 +127,9 @@ def throw(by: Manner, rig: Rig) -> list[Key]:
     release = Arm(to=(0.05, 0.35, 0.9), palm=(0, -1, 0.3), elbow=(1, -0.5, 0), curl="flat")
     follow = Arm(to=(-0.4, -0.55, 0.55), palm=BACK, elbow=(1, 0, 0.2))
     lead, rear = f"{by.other_side}_foot", f"{by.side}_foot"
-    wind = Pose(bend=(-8, 0, sign * 32), head=(0, 0, -sign * 26), hips=(sign * 0.04, -0.03, -0.08), hips_deg=(0, 0, sign * 18))
+    wind = Pose(
+        bend=(-8, 0, sign * 32), head=(0, 0, -sign * 26), hips=(sign * 0.04, -0.03, -0.08), hips_deg=(0, 0, sign * 18)
+    )
     wind = wind.side(by.side, back).side(by.other_side, aim).but(**{lead: Foot(to=(0, 0.06, 0.1), heel_deg=10)})
     hurl = Pose(bend=(16, 0, -sign * 20), head=(-6, 0, sign * 14), hips=(0, -0.06, 0.16), hips_deg=(4, 0, -sign * 10))
     hurl = hurl.side(by.side, release).but(**{lead: Foot(to=(0, 0, 0.32)), rear: Foot(heel_deg=28)})
@@ -107,7 +151,14 @@ def _rising(rig: Rig, by: Manner) -> Pose:
     seated = _seated(rig, by)
     x, drop, back = seated.hips
     forward = Arm(to=(0.1, -0.55, 0.6), palm=DOWN, elbow=(0.6, -0.4, -1))
-    return seated.but(left=forward, right=forward, bend=(26, 0, 0), head=(-18, 0, 0), hips=(x, 0.72 * drop, 0.72 * back), hips_deg=(28, 0, 0))  # fmt: skip
+    return seated.but(
+        left=forward,
+        right=forward,
+        bend=(26, 0, 0),
+        head=(-18, 0, 0),
+        hips=(x, 0.72 * drop, 0.72 * back),
+        hips_deg=(28, 0, 0),
+    )
 
 
 def sit_down(by: Manner, rig: Rig) -> list[Key]:
@@ -128,7 +179,15 @@ def clap(by: Manner, rig: Rig) -> list[Key]:
     """Bring the palms together before the chest, again and again."""
 
     def palms(gap_m: float) -> Pose:
-        arm = Arm(mark="chest", point="palm", to=(gap_m, 0.06, 0.24), palm=IN, fingers=(-0.15, 0.6, 0.8), elbow=(0.8, -1, -0.2), curl="flat")  # fmt: skip
+        arm = Arm(
+            mark="chest",
+            point="palm",
+            to=(gap_m, 0.06, 0.24),
+            palm=IN,
+            fingers=(-0.15, 0.6, 0.8),
+            elbow=(0.8, -1, -0.2),
+            curl="flat",
+        )
         return STANCE.but(left=arm, right=arm)
 
     wide = 0.17 * by.amplitude
@@ -157,7 +216,9 @@ def kick(by: Manner, rig: Rig) -> list[Key]:
     cocked = cocked.but(**{foot: Foot(to=(-0.02, 0.16, -0.42), heel_deg=38)}).side(by.other_side, behind)
     high = 0.56 * by.amplitude
     struck = Pose(hips=(shift, -0.03, 0.03), bend=(6, 0, 0), hips_deg=(-12, 0, 0)).side(by.other_side, ahead)
-    struck = struck.but(**{foot: Foot(to=(-0.04, high, 0.82), toes_up_deg=28, knee_out=0.05), stand: Foot()}).side(by.side, behind)
+    struck = struck.but(**{foot: Foot(to=(-0.04, high, 0.82), toes_up_deg=28, knee_out=0.05), stand: Foot()}).side(
+        by.side, behind
+    )
     recoil = struck.but(**{foot: Foot(to=(-0.02, 0.2, 0.3))})
     return [REST, Key(0.55, cocked, 0.05), Key(0.36, struck, 0.06), Key(0.36, recoil), Key(0.5, STANCE, 0.4)]
 
@@ -190,19 +251,43 @@ def nod_bow(by: Manner, rig: Rig) -> list[Key]:
     nod, up = STANCE.but(head=(28, 0, 0)), STANCE.but(head=(-6, 0, 0))
     thighs = Arm(to=(0.02, -0.93, 0.24), palm=(-0.5, 0, -0.8))
     bow = Pose(thighs, thighs, bend=(30, 0, 0), head=(20, 0, 0), hips=(0, -0.03, -0.1), hips_deg=(28, 0, 0))
-    return [REST, Key(0.35, nod), Key(0.3, up), Key(0.35, nod), Key(0.35, STANCE, 0.15), Key(0.8, bow, 0.5), BACK_TO_REST]
+    return [
+        REST,
+        Key(0.35, nod),
+        Key(0.3, up),
+        Key(0.35, nod),
+        Key(0.35, STANCE, 0.15),
+        Key(0.8, bow, 0.5),
+        BACK_TO_REST,
+    ]
 
 
 def salute(by: Manner, rig: Rig) -> list[Key]:
     """Fingertips to the temple, elbow out, standing straight."""
-    arm = Arm(mark="temple", point="tips", to=(0.015, 0.012, 0.02), palm=(0.0, -0.75, 0.65), fingers=(-0.85, 0.48, 0.0), elbow=(1, -0.3, 0.25), curl="together")  # fmt: skip
+    arm = Arm(
+        mark="temple",
+        point="tips",
+        to=(0.015, 0.012, 0.02),
+        palm=(0.0, -0.75, 0.65),
+        fingers=(-0.85, 0.48, 0.0),
+        elbow=(1, -0.3, 0.25),
+        curl="together",
+    )
     straight = Pose(bend=(-4, 0, 0), left_foot=Foot(to=(-0.05, 0, 0)), right_foot=Foot(to=(-0.05, 0, 0)))
     return [REST, Key(0.6, straight.side(by.side, arm), 1.2), BACK_TO_REST]
 
 
 def palms_together(by: Manner, rig: Rig) -> list[Key]:
     """Press the palms together before the chest, fingers up, with a slight bow of the head."""
-    arm = Arm(mark="chest", point="palm", to=(0.0, 0.04, 0.13), palm=IN, fingers=(-0.05, 1, 0.2), elbow=(1, -0.6, -0.1), curl="together")  # fmt: skip
+    arm = Arm(
+        mark="chest",
+        point="palm",
+        to=(0.0, 0.04, 0.13),
+        palm=IN,
+        fingers=(-0.05, 1, 0.2),
+        elbow=(1, -0.6, -0.1),
+        curl="together",
+    )
     joined = STANCE.but(left=arm, right=arm)
     bowed = joined.but(head=(18, 0, 0), bend=(10, 0, 0))
     return [REST, Key(0.85, joined, 0.4), Key(0.5, bowed, 0.5), Key(0.5, joined, 0.1), BACK_TO_REST]
@@ -212,7 +297,15 @@ def cross_hands(by: Manner, rig: Rig) -> list[Key]:
     """Cross the forearms before the chest: stop."""
 
     def crossed(forward_m: float) -> Arm:
-        return Arm(mark="chest", point="wrist", to=(-0.09, 0.1, forward_m), palm=(0, 0.1, 1), fingers=(-0.6, 0.8, 0.1), elbow=(1, -1, 0), curl="together")  # fmt: skip
+        return Arm(
+            mark="chest",
+            point="wrist",
+            to=(-0.09, 0.1, forward_m),
+            palm=(0, 0.1, 1),
+            fingers=(-0.6, 0.8, 0.1),
+            elbow=(1, -1, 0),
+            curl="together",
+        )
 
     cross = STANCE.side(by.side, crossed(0.3)).side(by.other_side, crossed(0.23))
     return [REST, Key(0.7, cross, 1.1), BACK_TO_REST]
@@ -239,7 +332,14 @@ class Act:
 
 
 def act(
-    action: str, body: Body, betas: np.ndarray, manner: Manner, *, fps: float = 30.0, take: int = 0, shoe_sole_m: float = 0.008
+    action: str,
+    body: Body,
+    betas: np.ndarray,
+    manner: Manner,
+    *,
+    fps: float = 30.0,
+    take: int = 0,
+    shoe_sole_m: float = 0.008,
 ) -> Act:
     """One take of an action: each `take` of the same person differs a little in timing, place and heading.
 
@@ -250,7 +350,7 @@ def act(
     rig = Rig.of(body, betas, shoe_sole_m=shoe_sole_m)
     rng = np.random.default_rng([manner.seed, take, sorted(ACTIONS).index(action)])
     script = varied(ACTIONS[action](manner, rig), manner, rng)
-    times_s = np.arange(int(round(duration_s(script) * fps)) + 1) / fps
+    times_s = np.arange(round(duration_s(script) * fps) + 1) / fps
     performance = with_life(perform(script, rig, manner, times_s), rng)
     yaw, place = float(rng.normal(0.0, 0.2)), np.array([rng.normal(0, 0.08), 0.0, rng.normal(0, 0.08)])
     motion = motion_of(performance.turned(yaw, place), rig, body, betas, name=action)
@@ -262,7 +362,14 @@ def act(
 
 
 def turn(
-    body: Body, betas: np.ndarray, manner: Manner, *, frames: int = 324, fps: float = 18.0, take: int = 0, shoe_sole_m: float = 0.008
+    body: Body,
+    betas: np.ndarray,
+    manner: Manner,
+    *,
+    frames: int = 324,
+    fps: float = 18.0,
+    take: int = 0,
+    shoe_sole_m: float = 0.008,
 ) -> Act:
     """The capture protocol: three slow turns on the spot, hands down, hands up in a double L, hands down.
 
@@ -304,7 +411,9 @@ def turning_on_the_spot(performance: Performance, rig: Rig, yaw: np.ndarray, *, 
         feet_R[:, side] = R @ feet_R[:, side]
     pelvis = np.einsum("tij,tj->ti", root, performance.pelvis)
     weight = np.stack([np.cos(2 * np.pi * (sign * yaw / step)) * 0.012, 0 * yaw, 0 * yaw], -1)
-    return replace(performance, local=local, feet=feet, feet_rotation=feet_R, pelvis=pelvis + np.einsum("tij,tj->ti", root, weight))
+    return replace(
+        performance, local=local, feet=feet, feet_rotation=feet_R, pelvis=pelvis + np.einsum("tij,tj->ti", root, weight)
+    )
 
 
 def motion_of(performance: Performance, rig: Rig, body: Body, betas: np.ndarray, *, name: str) -> Motion:

@@ -87,7 +87,13 @@ class Capture:
 
 
 def camera_for(
-    motion: Motion, body: Body, *, seed: int = 0, size_hw: tuple[int, int] = (512, 512), fill: float = 0.85, azimuth_deg: float = 0.0
+    motion: Motion,
+    body: Body,
+    *,
+    seed: int = 0,
+    size_hw: tuple[int, int] = (512, 512),
+    fill: float = 0.85,
+    azimuth_deg: float = 0.0,
 ) -> Camera:
     """A phone on a tripod, 1.3 to 1.5 m high, so far away that the whole motion fills `fill` of the image's height.
 
@@ -134,8 +140,9 @@ def capture(
 ) -> Capture:
     """Film a performance: write `capture.mp4` and its truth to `folder`, which must not exist or be empty.
 
-    `samples` squared rays per pixel hit the person; `noise` scales the sensor's noise (0 none). The truth is `motion.npz`,
-    `camera.json`, `truth.npz`, `background.png`, `background_depth.npy`, `person.json` and, with `keep_depth`, `depth.npz`.
+    `samples` squared rays per pixel hit the person; `noise` scales the sensor's noise (0 none). The truth is
+    `motion.npz`, `camera.json`, `truth.npz`, `background.png`, `background_depth.npy`, `person.json` and, with
+    `keep_depth`, `depth.npz`.
     Raises InputError when the folder is not empty.
     """
     folder = require_fresh_folder(folder, what="A capture")
@@ -172,11 +179,14 @@ def film(
 ) -> Iterator[Shot]:  # fmt: skip
     """Photograph every frame of a motion in order, several frames at a time on `threads` threads."""
     if motion.body_sha256 != person.body.sha256:
-        raise InputError(f"Motion {motion.name!r} belongs to body {motion.body_sha256[:12]}, the person to {person.body.sha256[:12]}.")
+        theirs, ours = motion.body_sha256[:12], person.body.sha256[:12]
+        raise InputError(f"Motion {motion.name!r} belongs to body {theirs}, the person to {ours}.")
     surface = person.surface
     with torch.no_grad():
         A = person.body.pose_motion(motion).A_world_rest.double().numpy()
-    studios = [Studio(surface, plate, camera, room.light, samples=samples, noise=noise, seed=seed) for _ in range(threads)]
+    studios = [
+        Studio(surface, plate, camera, room.light, samples=samples, noise=noise, seed=seed) for _ in range(threads)
+    ]
 
     def shoot(studio: Studio, index: int) -> Shot:
         return studio.shoot(surface.posed(A[index]), index)
@@ -192,7 +202,13 @@ def film(
 
 
 def _write_truth(
-    folder: Path, person: Person, performance: Act, camera: Camera, plate: Plate, masks: np.ndarray, depth: np.ndarray | None
+    folder: Path,
+    person: Person,
+    performance: Act,
+    camera: Camera,
+    plate: Plate,
+    masks: np.ndarray,
+    depth: np.ndarray | None,
 ) -> None:
     from PIL import Image
 
@@ -245,11 +261,23 @@ def sample_capture(
     person = Person.sample(seed, body)
     performance = perform_action(person, action, frames=frames, fps=fps, take=take)
     camera = camera_for(
-        performance.motion, person.body, seed=seed if camera_seed is None else camera_seed, size_hw=size_hw, azimuth_deg=azimuth_deg
+        performance.motion,
+        person.body,
+        seed=seed if camera_seed is None else camera_seed,
+        size_hw=size_hw,
+        azimuth_deg=azimuth_deg,
     )
     room = Room.sample(seed if room_seed is None else room_seed)
     return capture(
-        person, performance, room, camera, folder, seed=seed, keep_depth=keep_depth, noise=noise, show_progress=show_progress
+        person,
+        performance,
+        room,
+        camera,
+        folder,
+        seed=seed,
+        keep_depth=keep_depth,
+        noise=noise,
+        show_progress=show_progress,
     )
 
 
@@ -257,5 +285,7 @@ def perform_action(person: Person, action: str, *, frames: int = 324, fps: float
     """The act of a person: "turn" (with `frames` at 18 per second) or one of `ACTIONS` (at 30)."""
     sole = person.wardrobe.sole_m
     if action == "turn":
-        return turn(person.body, person.betas, person.manner, frames=frames, fps=fps or 18.0, take=take, shoe_sole_m=sole)
+        return turn(
+            person.body, person.betas, person.manner, frames=frames, fps=fps or 18.0, take=take, shoe_sole_m=sole
+        )
     return act(action, person.body, person.betas, person.manner, fps=fps or 30.0, take=take, shoe_sole_m=sole)

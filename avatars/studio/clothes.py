@@ -1,7 +1,7 @@
 """Clothes as shells of real geometry about a figure: cut along smooth hems, loose, wrinkled, skinned like the body.
 
-A garment's extent is a field over the skin (meters inside its hem, negative outside), so that hems are smooth whatever the
-triangles are, and the skin beneath can be taken away a little inside the hem.
+A garment's extent is a field over the skin (meters inside its hem, negative outside), so that hems are smooth whatever
+the triangles are, and the skin beneath can be taken away a little inside the hem.
 """
 
 from __future__ import annotations
@@ -78,15 +78,15 @@ class Dressed:
     under_m: np.ndarray
 
 
-def dress(figure: Figure, wear: Wardrobe, *, texel_m: float, seed: int) -> Dressed:
-    """Put the clothes on a figure."""
+def dress(figure: Figure, wear: Wardrobe, hair_m: np.ndarray, *, texel_m: float, seed: int) -> Dressed:
+    """Put the clothes on a figure; `hair_m` (vertices,) is how far within the hairline each vertex of the skin is."""
     skin = figure.skin.rest
     shirt, legs = _shirt_field(figure, wear, skin), _legs_field(figure, wear, skin)
     lower = _skirt(figure, wear, texel_m) if wear.skirt else _trousers(figure, wear, texel_m, seed)
     garments = [_shirt(figure, wear, texel_m, seed), lower, _shoes(figure, wear, texel_m)]
     if wear.skirt:
         legs = legs - 0.12  # thighs show from below
-    return Dressed(garments, np.max([shirt, legs, _shoe_field(figure)], axis=0))
+    return Dressed(garments, np.max([shirt, legs, _shoe_field(figure), hair_m + TUCK_M - 0.012], axis=0))
 
 
 def _shirt_field(figure: Figure, wear: Wardrobe, v: np.ndarray) -> np.ndarray:
@@ -95,7 +95,7 @@ def _shirt_field(figure: Figure, wear: Wardrobe, v: np.ndarray) -> np.ndarray:
     hem = v[:, 1] - (figure.joint("pelvis")[1] - wear.shirt_hem_m)
     neck = figure.joint("neck")
     slope = np.array([0.0, 0.86, 0.5])  # a collar is lower in front
-    below_neck = (neck + [0.0, 0.012 - wear.neckline_m, 0.0] - v) @ slope
+    below_neck = (neck + np.array([0.0, 0.012 - wear.neckline_m, 0.0]) - v) @ slope
     beside_neck = np.abs(v[:, 0]) - 0.085
     collar = np.maximum(below_neck, np.where(v[:, 1] < neck[1], beside_neck, -1.0))
     return np.min([hem, sleeve_end - np.abs(v[:, 0]), collar], axis=0)
@@ -134,7 +134,9 @@ def _shirt(figure: Figure, wear: Wardrobe, texel_m: float, seed: int) -> Surface
     offset = wear.shirt_loose_m * (0.75 + 0.55 * below + (0.35 if wear.sleeve < 0.6 else 0.1) * sleeve) + 0.004 * below
     offset *= 0.35 + 0.65 * np.clip((figure.joint("neck")[1] - v[:, 1] + 0.02) / 0.08, 0, 1)  # snug at the collar
     if wear.sleeve > 0.6:  # a cuff
-        cuff = np.abs(v[:, 0]) - (figure.joint("left_elbow")[0] + 0.6 * (figure.joint("left_wrist") - figure.joint("left_elbow"))[0])
+        cuff = np.abs(v[:, 0]) - (
+            figure.joint("left_elbow")[0] + 0.6 * (figure.joint("left_wrist") - figure.joint("left_elbow"))[0]
+        )
         offset *= 1 - 0.45 * np.clip(cuff / 0.06, 0, 1)
     places = [(figure.joint(f"{s}_{n}"), 0.11) for s in ("left", "right") for n in ("elbow", "shoulder")]
     places.append((figure.joint("pelvis"), 0.2))
@@ -201,7 +203,7 @@ def _shoe(figure: Figure, wear: Wardrobe, slices: int = 44, around: int = 48) ->
     for k, z in enumerate(np.clip(stations, heel + 0.022, toe - 0.03)):
         band = foot[np.abs(foot[:, 2] - z) < 0.012][:, :2]
         centers[k] = [(band[:, 0].min() + band[:, 0].max()) / 2, ground + 0.028]
-        reach[k] = ((band - centers[k]) @ directions.T).max(0) + 0.006
+        reach[k] = hull_radius(band - centers[k], angles) + 0.006
     centers, reach = (gaussian_filter1d(a, 1.6, axis=0, mode="nearest") for a in (centers, reach))
     stations = np.linspace(heel - 0.01, toe + 0.012, slices)
     rounding = np.minimum((stations - stations[0]) / 0.022, (stations[-1] - stations) / 0.04)
@@ -215,6 +217,13 @@ def _shoe(figure: Figure, wear: Wardrobe, slices: int = 44, around: int = 48) ->
     shoe = Surface(rest, tube_faces(slices, around), weights)
     ankle = figure.joint("left_ankle")
     return shoe.cut(ankle[1] + 0.012 - rest[:, 1] - 0.12 * np.maximum(rest[:, 2] - ankle[2], 0.0))
+
+
+def hull_radius(points: np.ndarray, angles: np.ndarray) -> np.ndarray:
+    """Distance (angles,) from the origin to the convex hull of points (n, 2) along each angle."""
+    support = (points @ np.stack([np.cos(angles), np.sin(angles)])).max(0)
+    cosine = np.cos(angles[:, None] - angles)
+    return np.where(cosine > 0.05, support / np.maximum(cosine, 0.05), np.inf).min(1)
 
 
 def tube_faces(rings: int, around: int) -> np.ndarray:
@@ -236,7 +245,7 @@ def _skirt(figure: Figure, wear: Wardrobe, texel_m: float, rings: int = 22, arou
     heights = np.linspace(top, bottom, rings)
     for k, y in enumerate(heights):
         band = v[np.abs(v[:, 1] - y) < 0.025][:, [0, 2]] - center
-        radius[k] = (band @ directions.T).max(0)  # the support function: the band's convex hull
+        radius[k] = hull_radius(band, angles)
     radius = np.maximum.accumulate(radius, axis=0) + np.linspace(0.008, 0.05, rings)[:, None]
     share = np.linspace(0, 1, rings)[:, None]
     radius += 0.012 * share * np.sin(angles * 9)

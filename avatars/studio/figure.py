@@ -1,4 +1,4 @@
-"""One person's bare body in the T-pose: the surface that clothes and hair are grown from, and where its landmarks are."""
+"""One person's bare body in the T-pose: what clothes and hair are grown from, and its landmarks."""
 
 from __future__ import annotations
 
@@ -66,7 +66,8 @@ class Figure:
         return self.skin.weights[:, [J[n] for n in names]].sum(1)
 
     def shell(self, offset_m: np.ndarray | float, *, smooth: int = 0, free: np.ndarray | None = None) -> Surface:
-        """The skin moved out by `offset_m` (per vertex), smoothed like loose cloth but nowhere nearer than two thirds of it."""
+        """The skin moved out by `offset_m` (per vertex), smoothed like loose cloth, but nowhere nearer than two
+        thirds of it."""
         n = self.loose_normals
         offset = np.broadcast_to(np.asarray(offset_m, float), len(n))[:, None]
         out = self.skin.rest + n * offset

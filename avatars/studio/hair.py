@@ -1,4 +1,4 @@
-"""Hair as shells grown from the scalp: several styles by where the hairline runs, how thick it is and how far it falls."""
+"""Hair as shells grown from the scalp: styles by where the hairline runs, how thick it is, how far it falls."""
 
 from __future__ import annotations
 
@@ -38,19 +38,28 @@ class Hair:
         thickness = {"buzz": 0.005, "bald": 0.004}.get(style, float(rng.uniform(0.014, 0.024)))
         return Hair(style, np.array(colorsys.hsv_to_rgb(hue, saturation, value)), thickness)
 
+    @property
+    def covers_ears(self) -> bool:
+        """Whether the hair falls over the ears."""
+        return self.style in ("bob", "long")
+
+    def extent_m(self, figure: Figure) -> np.ndarray:
+        """(vertices,) how far within the hairline each vertex of the skin is, meters; negative outside."""
+        field = _scalp_field(figure, covers_ears=self.covers_ears)
+        if self.style == "bald":  # a wreath around a bare crown
+            field = np.minimum(field, figure.keypoint("left_ear")[1] + 0.065 - figure.skin.rest[:, 1])
+        return np.where(figure.weight_of("head", "neck") > 0.4, field, -1.0)
+
     def grow(self, figure: Figure, *, seed: int) -> list[Surface]:
         """The hair on a figure's head, as painted surfaces."""
         paint = _strands(figure, self.color, seed)
-        covers_ears = self.style in ("bob", "long")
-        field = _scalp_field(figure, covers_ears=covers_ears)
-        if self.style == "bald":  # a wreath around a bare crown
-            field = np.minimum(field, figure.keypoint("left_ear")[1] + 0.065 - figure.skin.rest[:, 1])
+        field = self.extent_m(figure)
         depth = self.thickness_m * np.clip(0.16 + field / 0.035, 0.16, 1.0)
         rest = figure.skin.rest
         depth *= 0.85 + 0.5 * value_noise(rest * [1, 0.6, 1], 0.03, seed + 2)
-        shell = figure.shell(depth, smooth=10 if covers_ears or self.style == "bun" else 4)
-        parts = [_head_only(shell, figure).cut(np.where(figure.weight_of("head", "neck") > 0.4, field, -1.0))]
-        if self.style in ("bob", "long"):
+        shell = figure.shell(depth, smooth=10 if self.covers_ears or self.style == "bun" else 4)
+        parts = [_head_only(shell, figure).cut(field)]
+        if self.covers_ears:
             parts.append(_curtain(figure, 0.16 if self.style == "bob" else 0.34, self.thickness_m))
         if self.style == "bun":
             crown = _head_center(figure) + np.array([0.0, 0.075, -0.105])
@@ -71,7 +80,16 @@ def _scalp_field(figure: Figure, *, covers_ears: bool) -> np.ndarray:
     azimuth = np.abs(np.degrees(np.arctan2(v[:, 0], v[:, 2] - center[2])))  # 0 at the face, 180 at the nape
     turns = [0, 35, 58, 72, 84, 110, 140, 180]
     nape = figure.face[48:68, 1].mean() + 0.01
-    lines = [brow + 0.052, brow + 0.046, brow + 0.022, ear[1] + 0.012, ear[1] + 0.03, ear[1] - 0.005, nape, nape - 0.012]
+    lines = [
+        brow + 0.052,
+        brow + 0.046,
+        brow + 0.022,
+        ear[1] + 0.012,
+        ear[1] + 0.03,
+        ear[1] - 0.005,
+        nape,
+        nape - 0.012,
+    ]
     if covers_ears:
         lines[3:6] = [ear[1] - 0.02, ear[1] - 0.035, ear[1] - 0.04]
     field = v[:, 1] - np.interp(azimuth, turns, lines)
@@ -110,7 +128,9 @@ def _curtain(figure: Figure, length_m: float, thickness_m: float, rows: int = 20
         if previous is not None:  # falls straight, and never moves in or out by more than cloth would
             reach = np.clip(reach, previous - 0.0035, previous + 0.012)
         previous = reach
-        outer[row] = np.stack([center[0] + reach * directions[:, 0], np.full(columns, y), center[2] + reach * directions[:, 1]], 1)
+        outer[row] = np.stack(
+            [center[0] + reach * directions[:, 0], np.full(columns, y), center[2] + reach * directions[:, 1]], 1
+        )
     outer[..., 0] += 0.003 * np.sin(np.linspace(0, 40, columns)) * np.linspace(0.2, 1, rows)[:, None]
     middle = np.array([center[0], 0.0, center[2]])
     inner = outer + (middle - outer) * [1, 0, 1] * 0.14

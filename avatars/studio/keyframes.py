@@ -14,7 +14,18 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from avatars.studio.kinematics import (
-    ELBOW_HINGE, KNEE_HINGE, MIRROR, PALM_NORMAL, J, Rig, euler, mirrored, turned, twist_about, two_bone, unit,
+    ELBOW_HINGE,
+    KNEE_HINGE,
+    MIRROR,
+    PALM_NORMAL,
+    J,
+    Rig,
+    euler,
+    mirrored,
+    turned,
+    twist_about,
+    two_bone,
+    unit,
 )  # fmt: skip
 
 Vector = tuple[float, float, float]
@@ -269,7 +280,13 @@ def _solve_arm(arm: Arm, side: str, local: np.ndarray, pelvis: np.ndarray, rig: 
 
 
 def _goal(
-    arm: Arm, side: str, directions: np.ndarray, shoulder: np.ndarray, rotations: np.ndarray, joints: np.ndarray, rig: Rig
+    arm: Arm,
+    side: str,
+    directions: np.ndarray,
+    shoulder: np.ndarray,
+    rotations: np.ndarray,
+    joints: np.ndarray,
+    rig: Rig,
 ) -> np.ndarray:
     """The place (3,) of the hand's point, in the mirrored world where the arm is a left arm."""
     see = (lambda p: p) if side == "left" else (lambda p: MIRROR @ p)
@@ -361,7 +378,13 @@ def perform(script: list[Key], rig: Rig, manner: Manner, times_s: np.ndarray) ->
         return a @ Rotation.from_rotvec(scaled.reshape(-1, 3)).as_matrix().reshape(a.shape)
 
     return Performance(
-        slerp("local"), blend("pelvis"), blend("feet"), slerp("feet_rotation"), blend("toes"), blend("knees_out"), times_s
+        slerp("local"),
+        blend("pelvis"),
+        blend("feet"),
+        slerp("feet_rotation"),
+        blend("toes"),
+        blend("knees_out"),
+        times_s,
     )
 
 

@@ -125,7 +125,9 @@ class Rig:
             "mouth": face[48:68].mean(0),
             "chin": face[8],
             "forehead": brows + 0.35 * (brows - nose),
-            "temple": face[26] + np.array([0.01, 0.01, 0.0]) if face[26][0] > 0 else face[17] + np.array([0.01, 0.01, 0]),
+            "temple": face[26] + np.array([0.01, 0.01, 0.0])
+            if face[26][0] > 0
+            else face[17] + np.array([0.01, 0.01, 0]),
         }
 
     @cached_property

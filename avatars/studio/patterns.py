@@ -87,7 +87,9 @@ def wood(color: np.ndarray, *, plank_m: float = 0.14, seed: int = 0, along: int 
     return paint
 
 
-def tiles(color: np.ndarray, grout: np.ndarray, *, size_m: tuple[float, float] = (0.3, 0.3), seed: int = 0, bond: float = 0.0) -> Pattern:
+def tiles(
+    color: np.ndarray, grout: np.ndarray, *, size_m: tuple[float, float] = (0.3, 0.3), seed: int = 0, bond: float = 0.0
+) -> Pattern:
     """Tiles or (with bond 0.5) bricks with grout."""
 
     def paint(points: np.ndarray, normals: np.ndarray) -> np.ndarray:
@@ -166,18 +168,24 @@ class Palette:
 
     rng: np.random.Generator
 
-    def color(self, *, saturation: tuple[float, float] = (0.25, 0.85), value: tuple[float, float] = (0.2, 0.9)) -> np.ndarray:
+    def color(
+        self, *, saturation: tuple[float, float] = (0.25, 0.85), value: tuple[float, float] = (0.2, 0.9)
+    ) -> np.ndarray:
         """A color of any hue, sRGB."""
         h, s, v = self.rng.random(), self.rng.uniform(*saturation), self.rng.uniform(*value)
         return np.array(colorsys.hsv_to_rgb(h, s, v))
 
     def wood(self) -> np.ndarray:
         """A wooden brown."""
-        return np.array(colorsys.hsv_to_rgb(self.rng.uniform(0.06, 0.1), self.rng.uniform(0.3, 0.6), self.rng.uniform(0.35, 0.8)))
+        return np.array(
+            colorsys.hsv_to_rgb(self.rng.uniform(0.06, 0.1), self.rng.uniform(0.3, 0.6), self.rng.uniform(0.35, 0.8))
+        )
 
     def wall(self) -> np.ndarray:
         """A pale wall color."""
-        return np.array(colorsys.hsv_to_rgb(self.rng.random(), self.rng.uniform(0.02, 0.2), self.rng.uniform(0.72, 0.92)))
+        return np.array(
+            colorsys.hsv_to_rgb(self.rng.random(), self.rng.uniform(0.02, 0.2), self.rng.uniform(0.72, 0.92))
+        )
 
     def cloth(self, *, center: np.ndarray | None = None) -> Pattern:
         """A fabric: plain, striped, checked, dotted, patchy or with a logo at `center`."""

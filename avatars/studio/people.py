@@ -1,9 +1,10 @@
-"""Procedural people: a shape of the default body, skin, eyes, brows and lips, hair and clothes, all drawn from a seed."""
+"""Procedural people: a shape of the default body, skin, eyes, brows, lips, hair and clothes, drawn from a seed."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,9 @@ from avatars.studio.kinematics import J
 from avatars.studio.patterns import Pattern, cloudy, value_noise
 from avatars.studio.surface import Surface
 
-SKIN_TONES = np.array([[0.94, 0.78, 0.69], [0.87, 0.67, 0.55], [0.77, 0.56, 0.42], [0.58, 0.39, 0.28], [0.38, 0.25, 0.18]])
+SKIN_TONES = np.array(
+    [[0.94, 0.78, 0.69], [0.87, 0.67, 0.55], [0.77, 0.56, 0.42], [0.58, 0.39, 0.28], [0.38, 0.25, 0.18]]
+)
 EYE_COLORS = np.array([[0.30, 0.19, 0.10], [0.24, 0.32, 0.22], [0.30, 0.42, 0.55], [0.17, 0.11, 0.07]])
 
 
@@ -65,7 +68,7 @@ class Person:
     def surface(self) -> Surface:
         """Skin, clothes and hair as one painted, skinned mesh."""
         figure = self.figure
-        dressed = dress(figure, self.wardrobe, texel_m=self.texel_m, seed=self.seed)
+        dressed = dress(figure, self.wardrobe, self.hair.extent_m(figure), texel_m=self.texel_m, seed=self.seed)
         skin = bare_skin(figure, dressed).painted(self.complexion, texel_m=0.8 * self.texel_m, gloss=0.05, wrap=0.25)
         return Surface.join([skin, *dressed.garments, *self.hair.grow(figure, seed=self.seed)])
 
@@ -120,7 +123,7 @@ def betas_of(phenotype: dict[str, float], body: Body) -> np.ndarray:
 def _distance_to_path(points: np.ndarray, path: np.ndarray) -> np.ndarray:
     """Distance (n,) in the frontal plane to a polyline (k, 2)."""
     best = np.full(len(points), np.inf)
-    for a, b in zip(path[:-1], path[1:], strict=True):
+    for a, b in pairwise(path):
         t = np.clip((points - a) @ (b - a) / max(np.dot(b - a, b - a), 1e-12), 0, 1)
         best = np.minimum(best, np.linalg.norm(points - a - t[:, None] * (b - a), axis=1))
     return best
@@ -161,7 +164,9 @@ def _complexion(figure: Figure, tone: np.ndarray, iris: np.ndarray, hair: np.nda
     return paint
 
 
-def _face_color(points: np.ndarray, color: np.ndarray, face: np.ndarray, lips: np.ndarray, brow: np.ndarray) -> np.ndarray:
+def _face_color(
+    points: np.ndarray, color: np.ndarray, face: np.ndarray, lips: np.ndarray, brow: np.ndarray
+) -> np.ndarray:
     xy = points[:, :2]
     for cheek in (face[[2, 31]].mean(0), face[[14, 35]].mean(0)):
         blush = np.exp(-np.square(np.linalg.norm(points - cheek, axis=1) / 0.022))[:, None]

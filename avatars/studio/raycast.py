@@ -1,6 +1,6 @@
 """A ray caster on the CPU: a posed mesh in front of a still room, with soft shadows and anti-aliased edges, to pixels.
 
-Built on warp's bounding volume hierarchies and independent of `avatars.rasterizer`, so that nothing is judged by itself.
+Built on warp's bounding volume hierarchies, independent of `avatars.rasterizer`: nothing is judged by itself.
 Colors are linear light until `develop` encodes them.
 """
 
@@ -115,8 +115,8 @@ def open_share(
     mesh: wp.uint64, start: wp.vec3, normal: wp.vec3, directions: wp.array(dtype=wp.vec3), count: int, reach: float
 ) -> float:
     """Share of the directions above the surface along which nothing is hit."""
-    free = float(0.0)
-    total = float(1e-6)
+    free = float(0.0)  # noqa: UP018 (warp needs a variable)
+    total = float(1e-6)  # noqa: UP018 (warp needs a variable)
     for k in range(count):
         d = directions[k]
         if wp.dot(d, normal) > 0.0:
@@ -137,7 +137,7 @@ def open_sky(
         helper = wp.vec3(1.0, 0.0, 0.0)
     s = wp.normalize(wp.cross(helper, normal))
     t = wp.cross(normal, s)
-    free = float(0.0)
+    free = float(0.0)  # noqa: UP018 (warp needs a variable)
     for k in range(count):
         d = directions[k]
         q = wp.mesh_query_ray(mesh, start, d[0] * s + d[1] * t + d[2] * normal, reach)
@@ -160,7 +160,7 @@ def light_points(
     both_sides: int,
     out: wp.array(dtype=wp.vec2),
 ):
-    """How open (in [0, 1]) each point is to the key light and to the sky; points that the viewer cannot see are skipped."""
+    """How open (in [0, 1]) each point is to the key light and to the sky; those out of sight are skipped."""
     i = wp.tid()
     p = points[i]
     n = normals[i]
@@ -232,7 +232,9 @@ def mesh_color(texels: wp.array(dtype=wp.vec3), first: int, n: int, b1: float, b
 
 
 @wp.func
-def shade(albedo: wp.vec3, n: wp.vec3, to_eye: wp.vec3, openness: wp.vec2, gloss: float, wrap: float, lamp: Lamp) -> wp.vec3:
+def shade(
+    albedo: wp.vec3, n: wp.vec3, to_eye: wp.vec3, openness: wp.vec2, gloss: float, wrap: float, lamp: Lamp
+) -> wp.vec3:
     """Wrapped Lambert key light, hemisphere ambient, a little Blinn-Phong sheen."""
     cosine = wp.dot(n, lamp.toward_key)
     key = wp.max(0.0, (cosine + wrap) / (1.0 + wrap)) * openness[0]
@@ -267,7 +269,7 @@ def photograph(
     coverage: wp.array2d(dtype=float),
     depth: wp.array2d(dtype=float),
 ):
-    """One frame in linear light: the person over the room where nearer, their shadow on the floor, coverage and depth."""
+    """One frame in linear light: the person over the room where nearer, their shadow, coverage and depth."""
     row, column = wp.tid()
     room = room_depth[row, column]
     light = wp.vec2(1.0, 1.0)
@@ -277,7 +279,7 @@ def photograph(
         light = floor_light(patch, floor, p[0], p[2])
     behind = room_key[row, column] * light[0] + room_ambient[row, column] * light[1]
     total = wp.vec3(0.0, 0.0, 0.0)
-    covered = float(0.0)
+    covered = float(0.0)  # noqa: UP018 (warp needs a variable)
     nearest = float(wp.inf)
     if row >= box[0] and row < box[2] and column >= box[1] and column < box[3]:
         for s in range(samples * samples):
@@ -313,7 +315,7 @@ GRAIN_SIDE = 256
 
 
 def _display_curve() -> np.ndarray:
-    """Bytes (CURVE_STEPS,) for linear light at squares of even steps up to 2: shoulder above 0.8, then sRGB (IEC 61966-2-1)."""
+    """Bytes (CURVE_STEPS,) for linear light at squares of even steps up to 2: a shoulder, then sRGB."""
     linear = 2.0 * np.square(np.linspace(0.0, 1.0, CURVE_STEPS))
     linear = np.where(linear > 0.8, 0.8 + 0.2 * (1.0 - np.exp(-(linear - 0.8) / 0.2)), linear)
     srgb = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * np.maximum(linear, 0.0031308) ** (1 / 2.4) - 0.055)
@@ -367,7 +369,7 @@ class Plate:
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """One frame: sRGB bytes (H, W, 3), the person's coverage (H, W) uint8 and depth (H, W) float32 m, +inf where absent."""
+    """One frame: sRGB bytes (H, W, 3), the person's coverage (H, W) uint8 and depth (H, W) m, +inf where absent."""
 
     rgb: np.ndarray
     mask: np.ndarray
@@ -378,7 +380,15 @@ class Studio:
     """One surface before one plate, seen by one still camera: `shoot` makes a frame of each pose."""
 
     def __init__(
-        self, surface: Surface, plate: Plate, camera: Camera, light: Light, *, samples: int = 2, noise: float = 1.0, seed: int = 0
+        self,
+        surface: Surface,
+        plate: Plate,
+        camera: Camera,
+        light: Light,
+        *,
+        samples: int = 2,
+        noise: float = 1.0,
+        seed: int = 0,
     ) -> None:
         self.surface, self.camera, self.size_hw = surface, camera, camera.size_hw
         self._samples, self._noise, self._seed = samples, noise, seed
@@ -417,7 +427,8 @@ class Studio:
         self._mesh.refit()
         launch(
             light_points, len(vertices),
-            [self._mesh.id, self._points, self._normals, self._eye.place, self._key, self._sky, SKY_REACH_M, 0, self._openness],
+            [self._mesh.id, self._points, self._normals, self._eye.place, self._key, self._sky, SKY_REACH_M, 0,
+             self._openness],
         )  # fmt: skip
         patch, floor = self._shaded_floor(vertices)
         launch(
@@ -425,10 +436,15 @@ class Studio:
             [
                 self._mesh.id, self._faces, self._normals, self._openness, self._texels, self._first, self._resolution,
                 self._finish, self._eye, self._lamp, self._box(vertices), self._samples, self._room_key,
-                self._room_ambient, self._room_depth, self._is_floor, patch, floor, self._rgb, self._coverage, self._depth,
+                self._room_ambient, self._room_depth, self._is_floor, patch, floor, self._rgb, self._coverage,
+                self._depth,
             ],
         )  # fmt: skip
-        launch(develop, self.size_hw, [self._rgb, self._curve, self._grain, self._noise, self._seed * 1_000_003 % 2**30 + index, self._bytes])
+        launch(
+            develop,
+            self.size_hw,
+            [self._rgb, self._curve, self._grain, self._noise, self._seed * 1_000_003 % 2**30 + index, self._bytes],
+        )
         mask = np.rint(self._coverage.numpy() * 255).astype(np.uint8)
         return Shot(self._bytes.numpy().copy(), mask, self._depth.numpy().copy())
 

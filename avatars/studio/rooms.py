@@ -1,6 +1,7 @@
 """Rooms with known geometry: floor, walls and furniture from boxes and cylinders, lit by one lamp, seen as a plate.
 
-The person stands at the origin and the camera looks from +Z; a disc about the origin and the way to the camera stay free.
+The person stands at the origin and the camera looks from +Z; a disc about the origin and the way to the
+camera stay free.
 """
 
 from __future__ import annotations
@@ -9,12 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-import warp as wp
 
 from avatars.camera import Camera
-from avatars.studio.patterns import Palette, Pattern, cloudy, emblem, plain, stripes, tiles, wood
-from avatars.studio.raycast import EPSILON_M, REACH_M, Light, Plate, eye_of, launch, open_sky, ray_through, sky_directions, vec3s
-from avatars.studio.surface import linear_from_srgb
+from avatars.studio.patterns import Palette, Pattern, emblem, plain, stripes, tiles, wood
+from avatars.studio.raycast import Light, Plate
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,17 +45,23 @@ def _box() -> tuple[np.ndarray, np.ndarray]:
 def _cylinder(n: int = 28) -> tuple[np.ndarray, np.ndarray]:
     angle = np.linspace(0, 2 * np.pi, n, endpoint=False)
     ring = np.stack([0.5 * np.cos(angle), 0 * angle, 0.5 * np.sin(angle)], 1)
-    vertices = np.concatenate([ring - [0, 0.5, 0], ring + [0, 0.5, 0], [[0, -0.5, 0], [0, 0.5, 0]]])
+    vertices = np.concatenate([ring - np.array([0, 0.5, 0]), ring + np.array([0, 0.5, 0]), [[0, -0.5, 0], [0, 0.5, 0]]])
     i, j = np.arange(n), (np.arange(n) + 1) % n
     side = np.concatenate([np.stack([i, n + i, j], 1), np.stack([j, n + i, n + j], 1)])
-    return vertices, np.concatenate([side, np.stack([i, j, 0 * i + 2 * n], 1), np.stack([n + i, 0 * i + 2 * n + 1, n + j], 1)])
+    return vertices, np.concatenate(
+        [side, np.stack([i, j, 0 * i + 2 * n], 1), np.stack([n + i, 0 * i + 2 * n + 1, n + j], 1)]
+    )
 
 
 def placed(parts: list[Part], x: float, z: float, yaw_deg: float) -> list[Part]:
     """Parts built about the origin, turned and moved to (x, z)."""
     c, s = np.cos(np.radians(yaw_deg)), np.sin(np.radians(yaw_deg))
     return [
-        replace(p, center=(c * p.center[0] + s * p.center[2] + x, p.center[1], -s * p.center[0] + c * p.center[2] + z), yaw_deg=p.yaw_deg + yaw_deg)
+        replace(
+            p,
+            center=(c * p.center[0] + s * p.center[2] + x, p.center[1], -s * p.center[0] + c * p.center[2] + z),
+            yaw_deg=p.yaw_deg + yaw_deg,
+        )
         for p in parts
     ]  # fmt: skip
 
@@ -74,7 +79,11 @@ def sofa(palette: Palette) -> list[Part]:
 def table(palette: Palette) -> list[Part]:
     finish = wood(palette.wood(), plank_m=0.2, seed=int(palette.rng.integers(99)))
     w, d, h = palette.rng.uniform(0.9, 1.5), palette.rng.uniform(0.6, 0.8), 0.74
-    legs = [Part((x * (w / 2 - 0.06), h / 2 - 0.02, z * (d / 2 - 0.06)), (0.06, h - 0.04, 0.06), finish) for x in (-1, 1) for z in (-1, 1)]
+    legs = [
+        Part((x * (w / 2 - 0.06), h / 2 - 0.02, z * (d / 2 - 0.06)), (0.06, h - 0.04, 0.06), finish)
+        for x in (-1, 1)
+        for z in (-1, 1)
+    ]
     mug = Part((0.2, h + 0.05, 0.05), (0.08, 0.1, 0.08), plain(palette.color()), round=True)
     book = Part((-0.2, h + 0.02, 0.0), (0.22, 0.04, 0.16), plain(palette.color()), 20)
     return [*legs, Part((0, h - 0.02, 0), (w, 0.04, d), finish), mug, book]
@@ -110,7 +119,9 @@ def plant(palette: Palette) -> list[Part]:
     for _ in range(26):
         angle, tilt, tall = palette.rng.uniform(0, 360), palette.rng.uniform(0, 0.3), palette.rng.uniform(0.4, 1.0)
         x, z = tilt * np.cos(np.radians(angle)), tilt * np.sin(np.radians(angle))
-        parts.append(Part((x, 0.3 + tall / 2, z), (0.1, tall * 0.5, 0.012), plain(green * palette.rng.uniform(0.7, 1.3)), angle))
+        parts.append(
+            Part((x, 0.3 + tall / 2, z), (0.1, tall * 0.5, 0.012), plain(green * palette.rng.uniform(0.7, 1.3)), angle)
+        )
     return parts
 
 
@@ -118,7 +129,10 @@ def cabinet(palette: Palette) -> list[Part]:
     finish = wood(palette.wood(), plank_m=0.5)
     w = palette.rng.uniform(1.0, 1.6)
     doors = [Part(((k - 1) * w / 3, 0.38, 0.21), (w / 3 - 0.02, 0.56, 0.02), finish) for k in range(3)]
-    knobs = [Part(((k - 1) * w / 3 + 0.1, 0.42, 0.23), (0.03, 0.03, 0.03), plain(np.array([0.7, 0.7, 0.68]))) for k in range(3)]
+    knobs = [
+        Part(((k - 1) * w / 3 + 0.1, 0.42, 0.23), (0.03, 0.03, 0.03), plain(np.array([0.7, 0.7, 0.68])))
+        for k in range(3)
+    ]
     screen = Part((0, 1.08, -0.1), (min(w, 1.1), 0.6, 0.04), plain(np.array([0.03, 0.03, 0.035])))
     return [Part((0, 0.37, 0), (w, 0.66, 0.4), finish), *doors, *knobs, screen]
 
@@ -126,7 +140,11 @@ def cabinet(palette: Palette) -> list[Part]:
 def stool(height_m: float, x: float, z: float) -> list[Part]:
     """A round stool to sit on."""
     finish = wood(np.array([0.55, 0.38, 0.22]), plank_m=0.5)
-    legs = [Part((dx * 0.11 + x, height_m / 2 - 0.02, dz * 0.11 + z), (0.035, height_m - 0.04, 0.035), finish) for dx in (-1, 1) for dz in (-1, 1)]
+    legs = [
+        Part((dx * 0.11 + x, height_m / 2 - 0.02, dz * 0.11 + z), (0.035, height_m - 0.04, 0.035), finish)
+        for dx in (-1, 1)
+        for dz in (-1, 1)
+    ]
     return [*legs, Part((x, height_m - 0.02, z), (0.34, 0.04, 0.34), finish, round=True)]
 
 
@@ -159,33 +177,30 @@ class Room:
         return replace(self, parts=(*self.parts, *parts))
 
     def plate(self, camera: Camera, *, samples: int = 2) -> Plate:
-        """The empty room seen by a still camera, with exact depth; `samples` squared rays per pixel for its textures."""
-        scene = _Scene.of(self)
-        height, width = camera.size_hw
-        total_key, total_ambient = np.zeros((height, width, 3)), np.zeros((height, width, 3))
-        center = scene.cast(camera, 0.5, 0.5)
-        key_share, sky_share = scene.openness(self, center)
-        for s in range(samples * samples):
-            hit = scene.cast(camera, (s % samples + 0.5) / samples, (s // samples + 0.5) / samples)
-            albedo, glow = scene.albedo(self, hit)
-            irradiance, ambient = scene.irradiance(self, hit, key_share, sky_share)
-            total_key += albedo * irradiance
-            total_ambient += albedo * ambient + glow
-        count = samples * samples
-        depth = center.depth.reshape(height, width)
-        floor = (np.abs(center.points[:, 1]) < 1e-3) & (center.normals[:, 1] > 0.9) & (center.part >= 0)
-        return Plate(total_key / count, total_ambient / count, depth, floor.reshape(height, width))
+        """The empty room seen by a still camera, with exact depth; `samples` squared rays per pixel."""
+        from avatars.studio.plates import plate_of
+
+        return plate_of(self, camera, samples=samples)
 
 
 def _indoors(rng: np.random.Generator, seed: int) -> Room:
     palette = Palette(rng)
-    back, left, right, high = -rng.uniform(1.5, 3.0), -rng.uniform(1.7, 2.8), rng.uniform(1.7, 2.8), rng.uniform(2.4, 2.8)
+    back, left, right, high = (
+        -rng.uniform(1.5, 3.0),
+        -rng.uniform(1.7, 2.8),
+        rng.uniform(1.7, 2.8),
+        rng.uniform(2.4, 2.8),
+    )
     front = 5.5
     middle, deep = (left + right) / 2, front - back
     wall = _wallpaper(palette)
     parts = [
         Part((middle, -0.05, (back + front) / 2), (right - left, 0.1, deep), _flooring(palette)),
-        Part((middle, high + 0.05, (back + front) / 2), (right - left, 0.1, deep), plain(np.array([0.9, 0.9, 0.88]), roughness=0.01)),
+        Part(
+            (middle, high + 0.05, (back + front) / 2),
+            (right - left, 0.1, deep),
+            plain(np.array([0.9, 0.9, 0.88]), roughness=0.01),
+        ),
         Part((middle, high / 2, back - 0.05), (right - left + 0.2, high, 0.1), wall),
         Part((left - 0.05, high / 2, (back + front) / 2), (0.1, high, deep), wall),
         Part((right + 0.05, high / 2, (back + front) / 2), (0.1, high, deep), wall),
@@ -196,36 +211,77 @@ def _indoors(rng: np.random.Generator, seed: int) -> Room:
     parts += [Part((x, 0.05, (back + front) / 2), (0.02, 0.1, deep), trim) for x in (left + 0.01, right - 0.01)]
     parts += _on_the_wall(palette, left, right, back, high)
     if rng.random() < 0.5:
-        parts.append(Part((rng.uniform(-0.3, 0.3), 0.006, rng.uniform(-0.6, 0.1)), (rng.uniform(1.6, 2.4), 0.012, rng.uniform(1.2, 1.7)), palette.cloth(), 0.0))
-        parts[-1] = replace(parts[-1], center=(parts[-1].center[0], -0.0055, parts[-1].center[2]))  # flush: the ground stays y = 0
+        parts.append(
+            Part(
+                (rng.uniform(-0.3, 0.3), 0.006, rng.uniform(-0.6, 0.1)),
+                (rng.uniform(1.6, 2.4), 0.012, rng.uniform(1.2, 1.7)),
+                palette.cloth(),
+                0.0,
+            )
+        )
+        parts[-1] = replace(
+            parts[-1], center=(parts[-1].center[0], -0.0055, parts[-1].center[2])
+        )  # flush: the ground stays y = 0
     for x, z, yaw in _spots(rng, left, right, back):
         parts += placed(FURNITURE[int(rng.integers(len(FURNITURE)))](palette), x, z, yaw)
     lamp = (rng.uniform(-1.4, 1.4), high - 0.15, rng.uniform(0.6, 2.8))
     warmth = rng.uniform(-0.06, 0.1)
     tint = np.array([1 + warmth, 1.0, 1 - warmth])
     strength, fill = rng.uniform(0.65, 1.05), rng.uniform(0.5, 0.75)
-    light = Light(_toward(lamp), strength * tint, rng.uniform(0.1, 0.22), fill * np.array([1.0, 1.0, 1.02]), fill * rng.uniform(0.55, 0.75) * tint)
-    return Room(tuple(parts), light, lamp, light.key_spread * float(np.linalg.norm(np.array(lamp) - [0, 1, 0])), seed=seed)
+    light = Light(
+        _toward(lamp),
+        strength * tint,
+        rng.uniform(0.1, 0.22),
+        fill * np.array([1.0, 1.0, 1.02]),
+        fill * rng.uniform(0.55, 0.75) * tint,
+    )
+    return Room(
+        tuple(parts), light, lamp, light.key_spread * float(np.linalg.norm(np.array(lamp) - [0, 1, 0])), seed=seed
+    )
 
 
 def _yard(rng: np.random.Generator, seed: int) -> Room:
     palette = Palette(rng)
     grass = plain(np.array([0.33, 0.45, 0.2]) * rng.uniform(0.8, 1.2), roughness=0.5, size_m=0.05)
     stone = tiles(palette.wall() * 0.75, np.array([0.4, 0.4, 0.38]), size_m=(0.5, 0.5), seed=seed)
-    brick = tiles(np.array([0.55, 0.3, 0.22]) * rng.uniform(0.8, 1.3), np.array([0.7, 0.68, 0.64]), size_m=(0.22, 0.07), seed=seed, bond=0.5)
+    brick = tiles(
+        np.array([0.55, 0.3, 0.22]) * rng.uniform(0.8, 1.3),
+        np.array([0.7, 0.68, 0.64]),
+        size_m=(0.22, 0.07),
+        seed=seed,
+        bond=0.5,
+    )
     wall_z = -rng.uniform(3, 7)
-    parts = [Part((0, -0.05, -10), (60, 0.1, 60), grass if rng.random() < 0.5 else stone), Part((rng.uniform(-3, 3), 1.4, wall_z), (9, 2.8, 0.3), brick)]
+    parts = [
+        Part((0, -0.05, -10), (60, 0.1, 60), grass if rng.random() < 0.5 else stone),
+        Part((rng.uniform(-3, 3), 1.4, wall_z), (9, 2.8, 0.3), brick),
+    ]
     for _ in range(7):
         x, z, tall = rng.uniform(-7, 7), wall_z - rng.uniform(0.6, 6), rng.uniform(2.5, 6)
         leaf = plain(np.array([0.2, 0.38, 0.16]) * rng.uniform(0.7, 1.3), roughness=0.6, size_m=0.25)
         parts += [Part((x, tall / 3, z), (0.25, tall / 1.5, 0.25), plain(np.array([0.3, 0.22, 0.15])), round=True)]
-        parts += [Part((x + rng.normal(0, 0.4), tall + rng.normal(0, 0.4), z + rng.normal(0, 0.4)), tuple(rng.uniform(0.8, 1.9, 3)), leaf, rng.uniform(0, 90), round=bool(k % 2)) for k in range(5)]
+        parts += [
+            Part(
+                (x + rng.normal(0, 0.4), tall + rng.normal(0, 0.4), z + rng.normal(0, 0.4)),
+                tuple(rng.uniform(0.8, 1.9, 3)),
+                leaf,
+                rng.uniform(0, 90),
+                round=bool(k % 2),
+            )
+            for k in range(5)
+        ]
     toward = np.array([rng.uniform(-0.8, 0.8), rng.uniform(0.8, 1.4), rng.uniform(0.2, 0.9)])
     toward /= np.linalg.norm(toward)
     overcast = rng.random() < 0.4
     key = (0.25 if overcast else 0.95) * np.array([1.05, 1.0, 0.92])
     fill = 0.75 if overcast else 0.5
-    light = Light(toward, key, 0.3 if overcast else 0.03, fill * np.array([0.94, 1.0, 1.1]), 0.5 * fill * np.array([1.0, 1.0, 0.9]))
+    light = Light(
+        toward,
+        key,
+        0.3 if overcast else 0.03,
+        fill * np.array([0.94, 1.0, 1.1]),
+        0.5 * fill * np.array([1.0, 1.0, 0.9]),
+    )
     return Room(tuple(parts), light, tuple(80 * toward), 80 * light.key_spread, outdoors=True, seed=seed)
 
 
@@ -238,7 +294,9 @@ def _flooring(palette: Palette) -> Pattern:
     seed = int(palette.rng.integers(1000))
     kind = palette.rng.choice(["wood", "wood", "tiles", "carpet"])
     if kind == "wood":
-        return wood(palette.wood(), plank_m=palette.rng.uniform(0.09, 0.2), seed=seed, along=int(palette.rng.integers(2)))
+        return wood(
+            palette.wood(), plank_m=palette.rng.uniform(0.09, 0.2), seed=seed, along=int(palette.rng.integers(2))
+        )
     if kind == "tiles":
         side = palette.rng.uniform(0.25, 0.5)
         return tiles(palette.wall() * 0.9, palette.wall() * 0.6, size_m=(side, side), seed=seed)
@@ -266,7 +324,12 @@ def _on_the_wall(palette: Palette, left: float, right: float, back: float, high:
         leaf = plain(palette.wall() * 0.9, roughness=0.02)
         frame = [Part((x + s * 0.47, 1.03, back + 0.02), (0.08, 2.06, 0.06), white) for s in (-1, 1)]
         handle = Part((x + 0.33, 1.02, back + 0.06), (0.12, 0.025, 0.04), plain(np.array([0.6, 0.6, 0.6])))
-        out = [*frame, Part((x, 2.07, back + 0.02), (1.02, 0.08, 0.06), white), Part((x, 1.0, back + 0.01), (0.86, 2.0, 0.03), leaf), handle]
+        out = [
+            *frame,
+            Part((x, 2.07, back + 0.02), (1.02, 0.08, 0.06), white),
+            Part((x, 1.0, back + 0.01), (0.86, 2.0, 0.03), leaf),
+            handle,
+        ]
     else:  # a window
         w, h = rng.uniform(0.8, 1.4), rng.uniform(0.9, 1.2)
         y = 0.9 + h / 2
@@ -279,8 +342,17 @@ def _on_the_wall(palette: Palette, left: float, right: float, back: float, high:
         if abs(px - x) < 0.95:
             continue
         h = w * rng.uniform(0.7, 1.4)
-        art = emblem(palette.cloth(), palette.color(), center=np.array([px, py, back]), radius_m=w / 3, seed=int(rng.integers(999)))
-        out += [Part((px, py, back + 0.01), (w + 0.06, h + 0.06, 0.03), plain(palette.wood() * 0.6)), Part((px, py, back + 0.02), (w, h, 0.03), art)]
+        art = emblem(
+            palette.cloth(),
+            palette.color(),
+            center=np.array([px, py, back]),
+            radius_m=w / 3,
+            seed=int(rng.integers(999)),
+        )
+        out += [
+            Part((px, py, back + 0.01), (w + 0.06, h + 0.06, 0.03), plain(palette.wood() * 0.6)),
+            Part((px, py, back + 0.02), (w, h, 0.03), art),
+        ]
     return out
 
 
@@ -289,153 +361,3 @@ def _spots(rng: np.random.Generator, left: float, right: float, back: float) -> 
     spots = [(x, back + 0.5, 0.0) for x in np.linspace(left + 0.9, right - 0.9, 2 if right - left < 4 else 3)]
     spots += [(left + 0.5, back + rng.uniform(1.4, 2.2), 90.0), (right - 0.5, back + rng.uniform(1.4, 2.2), -90.0)]
     return [(x + rng.normal(0, 0.08), z, yaw) for x, z, yaw in spots if rng.random() < 0.72 and np.hypot(x, z) > 1.25]
-
-
-@dataclass(frozen=True, slots=True)
-class _Hit:
-    points: np.ndarray
-    normals: np.ndarray
-    part: np.ndarray
-    """Index of the part hit, -1 for the sky."""
-    depth: np.ndarray
-    directions: np.ndarray
-    size_hw: tuple[int, int]
-
-
-@wp.kernel
-def _cast_room(
-    mesh: wp.uint64, width: int, x: float, y: float, eye_fx_eye: wp.array(dtype=wp.vec3), face: wp.array(dtype=int), depth: wp.array(dtype=float)
-):  # fmt: skip
-    i = wp.tid()
-    d = eye_fx_eye[i + 1]
-    length = wp.length(d)
-    q = wp.mesh_query_ray(mesh, eye_fx_eye[0], d / length, 200.0)
-    face[i] = -1
-    depth[i] = wp.inf
-    if q.result:
-        face[i] = q.face
-        depth[i] = q.t / length
-
-
-@wp.kernel
-def _open_room(
-    mesh: wp.uint64, points: wp.array(dtype=wp.vec3), normals: wp.array(dtype=wp.vec3), lamp: wp.vec3, radius: float,
-    sky: wp.array(dtype=wp.vec3), count: int, seed: int, out: wp.array(dtype=wp.vec2),
-):  # fmt: skip
-    i = wp.tid()
-    n = normals[i]
-    start = points[i] + n * EPSILON_M
-    state = wp.rand_init(seed, i)
-    free = float(0.0)
-    for _ in range(count):
-        target = lamp + wp.sample_unit_sphere(state) * radius
-        offset = target - start
-        distance = wp.length(offset)
-        q = wp.mesh_query_ray(mesh, start, offset / distance, distance)
-        if not q.result:
-            free += 1.0
-    out[i] = wp.vec2(free / float(count), open_sky(mesh, start, n, sky, sky.shape[0], 1.2))
-
-
-@dataclass(frozen=True, slots=True)
-class _Scene:
-    """A room's triangles in a bounding volume hierarchy."""
-
-    mesh: wp.Mesh
-    face_part: np.ndarray
-    face_normal: np.ndarray
-
-    @staticmethod
-    def of(room: Room) -> _Scene:
-        vertices, faces, part, start = [], [], [], 0
-        for index, piece in enumerate(room.parts):
-            v, f = piece.mesh()
-            vertices.append(v)
-            faces.append(f + start)
-            part.append(np.full(len(f), index))
-            start += len(v)
-        v, f = np.concatenate(vertices), np.concatenate(faces)
-        normal = np.cross(v[f[:, 1]] - v[f[:, 0]], v[f[:, 2]] - v[f[:, 0]])
-        normal /= np.linalg.norm(normal, axis=1, keepdims=True)
-        mesh = wp.Mesh(vec3s(v), wp.array(f.reshape(-1).astype(np.int32), dtype=wp.int32, device="cpu"))
-        return _Scene(mesh, np.concatenate(part), normal)
-
-    def cast(self, camera: Camera, dx: float, dy: float) -> _Hit:
-        """First hits of the rays at offset (dx, dy) in each pixel."""
-        height, width = camera.size_hw
-        K, T = camera.K.double().numpy(), camera.T_cam_world.double().numpy()
-        eye = -T[:3, :3].T @ T[:3, 3]
-        row, column = np.mgrid[:height, :width]
-        rays = np.stack([(column + dx - K[0, 2]) / K[0, 0], (row + dy - K[1, 2]) / K[1, 1], np.ones((height, width))], -1)
-        directions = rays.reshape(-1, 3) @ T[:3, :3]
-        face = wp.zeros(height * width, dtype=int, device="cpu")
-        depth = wp.zeros(height * width, dtype=float, device="cpu")
-        launch(_cast_room, height * width, [self.mesh.id, width, dx, dy, vec3s(np.concatenate([eye[None], directions])), face, depth])
-        f, z = face.numpy(), depth.numpy().astype(np.float64)
-        hit = f >= 0
-        points = eye + directions * np.where(hit, z, 0.0)[:, None]
-        normals = np.where(hit[:, None], self.face_normal[f], 0.0)
-        normals = np.where((normals * directions).sum(1, keepdims=True) > 0, -normals, normals)
-        return _Hit(points, normals, np.where(hit, self.face_part[f], -1), z, directions, camera.size_hw)
-
-    def openness(self, room: Room, hit: _Hit) -> tuple[np.ndarray, np.ndarray]:
-        """How open each pixel is to the lamp and to the ambient light (pixels,), with the sampling noise smoothed away."""
-        out = wp.zeros(len(hit.points), dtype=wp.vec2, device="cpu")
-        launch(
-            _open_room, len(hit.points),
-            [self.mesh.id, vec3s(hit.points), vec3s(hit.normals), wp.vec3(*room.lamp_m), room.lamp_radius_m, vec3s(sky_directions(12)), 10, room.seed, out],
-        )  # fmt: skip
-        values = out.numpy().reshape(*hit.size_hw, 2).astype(np.float64)
-        guide = np.concatenate([hit.normals, np.minimum(hit.depth, 100.0)[:, None] * 4], 1).reshape(*hit.size_hw, 4)
-        for step in (1, 2, 4):
-            values = _smooth_within(values, guide, step)
-        return values[..., 0].reshape(-1), values[..., 1].reshape(-1)
-
-    def albedo(self, room: Room, hit: _Hit) -> tuple[np.ndarray, np.ndarray]:
-        """Linear albedo and own light (H, W, 3)."""
-        color, glow = np.zeros_like(hit.points), np.zeros_like(hit.points)
-        for index, piece in enumerate(room.parts):
-            here = np.flatnonzero(hit.part == index)
-            if len(here):
-                c, s = np.cos(np.radians(piece.yaw_deg)), np.sin(np.radians(piece.yaw_deg))
-                R = np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]])  # patterns follow the part's own axes
-                color[here] = linear_from_srgb(piece.paint(hit.points[here] @ R, hit.normals[here] @ R))
-                glow[here] = piece.glow * color[here]
-        sky = np.flatnonzero(hit.part < 0)
-        glow[sky] = _sky(hit.directions[sky], room.seed)
-        return color.reshape(*hit.size_hw, 3), glow.reshape(*hit.size_hw, 3)
-
-    def irradiance(self, room: Room, hit: _Hit, key_share: np.ndarray, sky_share: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Light on each pixel from the lamp and from all around (H, W, 3)."""
-        offset = np.array(room.lamp_m) - hit.points
-        distance = np.linalg.norm(offset, axis=1)
-        at_person = np.linalg.norm(np.array(room.lamp_m) - [0, 1.0, 0])
-        cosine = np.maximum((offset * hit.normals).sum(1) / np.maximum(distance, 1e-6), 0)
-        key = cosine * np.minimum((at_person / np.maximum(distance, 0.3)) ** 2, 2.5) * key_share
-        up = 0.5 + 0.5 * hit.normals[:, 1]
-        ambient = (np.outer(up, room.light.sky_rgb) + np.outer(1 - up, room.light.ground_rgb)) * sky_share[:, None]
-        return (key[:, None] * room.light.key_rgb).reshape(*hit.size_hw, 3), ambient.reshape(*hit.size_hw, 3)
-
-
-def _sky(directions: np.ndarray, seed: int) -> np.ndarray:
-    if not len(directions):
-        return directions
-    up = np.clip(directions[:, 1:2] / np.linalg.norm(directions, axis=1, keepdims=True), 0, 1)
-    clouds = cloudy(directions * [1, 3, 1], 0.6, seed, 4)[:, None]
-    blue = np.array([0.42, 0.6, 0.88]) * (1 - 0.4 * up) + 0.2 * (1 - up)
-    return blue + (0.92 - blue) * np.clip(3 * clouds - 1.3, 0, 1)
-
-
-def _smooth_within(values: np.ndarray, guide: np.ndarray, step: int) -> np.ndarray:
-    """One pass of an edge-avoiding 3 x 3 blur with holes (Dammertz et al. 2010)."""
-    total, weight = values.copy(), np.ones(values.shape[:2])[..., None]
-    for dy in (-step, 0, step):
-        for dx in (-step, 0, step):
-            if dx or dy:
-                other = np.roll(values, (dy, dx), (0, 1))
-                w = np.exp(-np.square(np.roll(guide, (dy, dx), (0, 1)) - guide).sum(-1) * 8.0)[..., None]
-                total, weight = total + w * other, weight + w
-    return total / weight
-
-
-__all__ = ["FURNITURE", "REACH_M", "Part", "Room", "eye_of", "placed", "ray_through", "stool"]

@@ -78,7 +78,7 @@ class Surface:
         return values
 
     def cut(self, keep: np.ndarray) -> Surface:
-        """The part where the per-vertex field `keep` is positive; faces are cut along its zero line, so edges are smooth."""
+        """The part where the per-vertex field `keep` is positive; faces are cut along its zero line: smooth edges."""
         inside = keep > 0
         count = inside[self.faces].sum(1)
         whole = self.faces[count == 3]
