@@ -16,7 +16,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from avatars.body import Body
-from avatars.motion import N_JOINTS
 from avatars.perception.containers import BODY, FACE, FEET, LEFT_HAND, RIGHT_HAND, SKELETON, Keypoints
 from avatars.perception.detector_marks import detector_marks
 from avatars.pose_prior import PosePrior
@@ -306,6 +305,3 @@ def _weights(keypoints: Keypoints, rotation: Tensor) -> Float[Tensor, "frames 13
     weight[:, LEFT_HAND] *= 0.3
     weight[:, RIGHT_HAND] *= 0.3
     return weight
-
-
-assert N_JOINTS == 55

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from avatars.perception.containers import MIRRORED, Keypoints
+from avatars.perception.containers import Keypoints
 
 SHOULDERS, HIPS = (5, 6), (11, 12)
 TORSO = (5, 6, 11, 12)
@@ -42,9 +42,8 @@ def side_exchanges(keypoints: Keypoints, times_s: Float[Tensor, " frames"]) -> B
 
 
 def _frontal_evidence(keypoints: Keypoints) -> Float[Tensor, " frames"]:
-    """In [0.2, 1]: how surely the detector saw a face, which it does not confuse with the back of a head."""
-    face = keypoints.score[:, 23:91].mean(1)
-    return 0.2 + 0.8 * face
+    """In [0.03, 1]: how surely the detector saw a face, which it does not find on the back of a head."""
+    return 0.03 + 0.97 * keypoints.score[:, 23:91].mean(1)
 
 
 def _viterbi(state: Float[Tensor, "frames 2"], step: Float[Tensor, "steps 2 2"]) -> Tensor:
@@ -126,6 +125,3 @@ def distances_m(
 
 def _wrapped(angle: Tensor) -> Tensor:
     return torch.remainder(angle + math.pi, 2 * math.pi) - math.pi
-
-
-assert len(MIRRORED) == 133

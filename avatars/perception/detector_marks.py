@@ -16,17 +16,17 @@ from avatars.body import JOINT_NAMES, KEYPOINT_NAMES_133
 # point (left for pairs): the joint in whose rest axes the offset stands, and the offset in millimeters.
 _MARKS_MM: dict[str, dict[str, tuple[str, tuple[float, float, float]]]] = {
     "mediapipe": {
-        "nose": ("head", (0, -10, -36)),
-        "eye": ("head", (-3, -21, -29)),
-        "ear": ("head", (-26, -12, 30)),
-        "shoulder": ("spine3", (-3, 20, 0)),
-        "elbow": ("shoulder", (-11, -3, 12)),
-        "wrist": ("elbow", (10, -5, 0)),
-        "hip": ("pelvis", (-11, -6, 36)),
-        "knee": ("hip", (-12, -15, -3)),
-        "ankle": ("knee", (-2, 28, 8)),
-        "big_toe": ("ankle", (22, 7, -28)),
-        "heel": ("ankle", (-10, 16, 24)),
+        "nose": ("head", (0, 5, -10)),
+        "eye": ("head", (-2, -5, -10)),
+        "ear": ("head", (-22, 0, 35)),
+        "shoulder": ("spine3", (-1, 25, 0)),
+        "elbow": ("shoulder", (-13, 0, 13)),
+        "wrist": ("elbow", (11, -3, 2)),
+        "hip": ("pelvis", (-13, -9, 32)),
+        "knee": ("hip", (-5, -16, -7)),
+        "ankle": ("knee", (-2, 22, 6)),
+        "big_toe": ("ankle", (22, 5, -28)),
+        "heel": ("ankle", (-10, 10, 19)),
     },
 }
 
