@@ -109,7 +109,7 @@ def fit_keypoints(
     Stages: pose from the 3D hint alone; distance, root and shape from the torso; the body; then face and hands too.
     """
     fit = _Fit(keypoints, times_s, body, focal_px, height_m, weights or FitWeights(), detector, on_step)
-    fit.run(["body_pose"], 40, reprojected=())
+    fit.run(["body_pose"], 60, reprojected=())
     fit.start_distance()
     fit.run(["shift", "log_distance", "turn", "betas"], 40, reprojected=TORSO)
     fit.run(["shift", "log_distance", "turn", "betas", "body_pose"], iterations, reprojected=range(23))
@@ -207,7 +207,11 @@ class _Fit:
         poses = self.poses()
         points = self.posed(poses)
         placed = points + self.pelvis()[:, None]
-        e = self._directions(points) + self._priors(poses) + self._smoothness(points, poses)
+        e = (
+            self._directions(points, 3.0 if reprojected else 20.0)
+            + self._priors(poses)
+            + self._smoothness(points, poses)
+        )
         if reprojected:
             e = e + self._reprojection(placed, reprojected, outlier)
         return e + self._shape() / len(points)
@@ -218,12 +222,12 @@ class _Fit:
         r2 = (image - ev.xy[:, order]).square().sum(-1) / ev.deviation_px[:, order].square()
         return (ev.weight[:, order] * _geman_mcclure(r2, outlier)).sum(1).mean()
 
-    def _directions(self, points: Tensor) -> Tensor:
+    def _directions(self, points: Tensor, outlier: float) -> Tensor:
         ev = self.evidence
         bones = points[:, self.bones[:, 1]] - points[:, self.bones[:, 0]]
         unit = torch.nn.functional.normalize(bones, dim=-1)
         r2 = (unit - ev.directions).square().sum(-1) / self.weights.direction**2
-        return (ev.direction_weight * _geman_mcclure(r2, 3.0)).sum(1).mean()
+        return (ev.direction_weight * _geman_mcclure(r2, outlier)).sum(1).mean()
 
     def _priors(self, poses: Tensor) -> Tensor:
         joints = poses[:, 1:]
@@ -301,7 +305,7 @@ def _weights(keypoints: Keypoints, rotation: Tensor) -> Float[Tensor, "frames 13
     weight = keypoints.score.square()
     facing = torch.sigmoid((rotation[:, 2, 2] + 0.2) / 0.1)[:, None]
     weight[:, FACE] *= 0.15 * facing
-    weight[:, :5] *= 0.3 + 0.7 * facing
+    weight[:, :5] *= 0.1 + 0.9 * facing
     weight[:, LEFT_HAND] *= 0.3
     weight[:, RIGHT_HAND] *= 0.3
     return weight

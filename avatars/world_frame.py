@@ -67,8 +67,8 @@ def _camera(R_world_view: Tensor, origin: Tensor, focal_px: float, size_hw: tupl
 
 
 def up_direction(fit: BodyFit, body: Body) -> Float[Tensor, " 3"]:
-    """Up in view axes, from how the person stands: the mean direction from between the feet to the middle of the trunk,
-    over the frames in which they stand upright.
+    """Up in view axes, from how the person stands: the mean direction from between the feet to the middle of the trunk
+    (of the trunk itself where legs are not seen), over the frames in which they stand upright.
 
     Seen from all round, leaning cancels out and the mean is believed; else the camera is believed level by its share of
     the evidence (`STANCE_DEG` against `LEVEL_DEG`). A camera tilted by more than `MAX_TILT_DEG` is not believed.
@@ -79,14 +79,15 @@ def up_direction(fit: BodyFit, body: Body) -> Float[Tensor, " 3"]:
     trunk = (joints[:, 0] + joints[:, 12]) / 2
     stretch = (joints[:, 12] - feet).norm(dim=-1)
     upright = stretch > 0.95 * stretch.quantile(0.9)
-    axis = (fit.rotation @ torch.nn.functional.normalize(trunk - feet, dim=-1)[..., None])[..., 0]
+    body_axis = trunk - feet if fit.legs_seen > 0.5 else joints[:, 12] - joints[:, 0]
+    axis = (fit.rotation @ torch.nn.functional.normalize(body_axis, dim=-1)[..., None])[..., 0]
     sector = _sectors(fit.rotation)
     if turns_around(fit.rotation):
         axis = torch.stack([axis[sector == k].mean(0) for k in sector.unique().tolist()]).mean(0)
         share = 1.0
     else:
         axis = axis[upright].mean(0)
-        share = LEVEL_DEG**2 / (LEVEL_DEG**2 + STANCE_DEG**2) * float(fit.legs_seen)
+        share = LEVEL_DEG**2 / (LEVEL_DEG**2 + STANCE_DEG**2)
     up = torch.nn.functional.normalize(level + share * (axis - level), dim=0)
     return up if up[1] > math.cos(math.radians(MAX_TILT_DEG)) else level
 
