@@ -58,7 +58,7 @@ class Wardrobe:
             shirt_loose_m=float(rng.uniform(0.014, 0.027)),
             shirt=palette.cloth(center=chest),
             neckline_m=float(rng.uniform(-0.005, 0.025)),
-            shirt_hem_m=float(rng.uniform(0.015, 0.06)),
+            shirt_hem_m=0.0 if skirt else float(rng.uniform(0.03, 0.06)),
             legs=float(rng.uniform(0.42, 0.6) if short or skirt else rng.uniform(0.93, 0.98)),
             legs_loose_m=float(rng.uniform(0.013, 0.03)),
             trousers=trousers if rng.random() < 0.85 else palette.cloth(),
@@ -85,7 +85,7 @@ def dress(figure: Figure, wear: Wardrobe, hair_m: np.ndarray, *, texel_m: float,
     lower = _skirt(figure, wear, texel_m) if wear.skirt else _trousers(figure, wear, texel_m, seed)
     garments = [_shirt(figure, wear, texel_m, seed), lower, _shoes(figure, wear, texel_m)]
     if wear.skirt:
-        legs = legs - 0.12  # thighs show from below
+        legs = np.minimum(legs, skin[:, 1] - figure.joint("left_hip")[1] + 0.1)  # thighs show from below
     return Dressed(garments, np.max([shirt, legs, _shoe_field(figure), hair_m + TUCK_M - 0.012], axis=0))
 
 
@@ -104,7 +104,7 @@ def _shirt_field(figure: Figure, wear: Wardrobe, v: np.ndarray) -> np.ndarray:
 def _legs_field(figure: Figure, wear: Wardrobe, v: np.ndarray) -> np.ndarray:
     hip, ankle = figure.joint("left_hip")[1], figure.joint("left_ankle")[1]
     hem = v[:, 1] - (hip + wear.legs * (ankle - hip))
-    return np.minimum(hem, figure.joint("pelvis")[1] + 0.04 - v[:, 1])
+    return np.minimum(hem, figure.joint("pelvis")[1] + 0.09 - v[:, 1])
 
 
 def _shoe_field(figure: Figure) -> np.ndarray:
@@ -236,7 +236,7 @@ def tube_faces(rings: int, around: int) -> np.ndarray:
 def _skirt(figure: Figure, wear: Wardrobe, texel_m: float, rings: int = 22, around: int = 72) -> Surface:
     """A flared tube from the waist to the hem, carried by pelvis and thighs."""
     hip, ankle = figure.joint("left_hip"), figure.joint("left_ankle")
-    top, bottom = figure.joint("pelvis")[1] + 0.035, hip[1] + wear.legs * (ankle[1] - hip[1])
+    top, bottom = figure.joint("pelvis")[1] + 0.05, hip[1] + wear.legs * (ankle[1] - hip[1])
     v = figure.skin.rest[np.abs(figure.skin.rest[:, 0]) < 0.3]
     angles = np.linspace(0, 2 * np.pi, around, endpoint=False)
     directions = np.stack([np.cos(angles), np.sin(angles)], 1)
@@ -246,12 +246,12 @@ def _skirt(figure: Figure, wear: Wardrobe, texel_m: float, rings: int = 22, arou
     for k, y in enumerate(heights):
         band = v[np.abs(v[:, 1] - y) < 0.025][:, [0, 2]] - center
         radius[k] = hull_radius(band, angles)
-    radius = np.maximum.accumulate(radius, axis=0) + np.linspace(0.008, 0.05, rings)[:, None]
+    radius = np.maximum.accumulate(radius, axis=0) + np.linspace(0.006 + 1.2 * wear.shirt_loose_m, 0.06, rings)[:, None]
     share = np.linspace(0, 1, rings)[:, None]
     radius += 0.012 * share * np.sin(angles * 9)
     x, z = center[0] + radius * directions[:, 0], center[1] + radius * directions[:, 1]
     rest = np.stack([x, np.broadcast_to(heights[:, None], x.shape), z], -1).reshape(-1, 3)
-    drop = np.clip((hip[1] - rest[:, 1]) / 0.35, 0, 1) * 0.75
+    drop = np.clip((hip[1] + 0.05 - rest[:, 1]) / 0.2, 0, 1)
     left = np.clip(0.5 + rest[:, 0] / 0.16, 0, 1)
     weights = np.zeros((len(rest), 55))
     weights[:, 0], weights[:, 1], weights[:, 2] = 1 - drop, drop * left, drop * (1 - left)
