@@ -150,7 +150,7 @@ def _spot_across(swept: Tensor, middle: Placement, view: Camera, margin: float, 
     first, last = border - float(columns.min()), view.size_hw[1] - border - float(columns.max())
     if first > last:
         return None
-    depth_m = float(points[:, 2].median())
+    depth_m = float(points[:, 2].mean())
     return (first + share * (last - first)) * depth_m / float(view.K[0, 0])
 
 

@@ -35,7 +35,7 @@ class Retargeted:
 
     motion: Motion
     swept: Float[Tensor, "points 3"]
-    """Points that the body passes through over the motion, meters."""
+    """Corners of the convex hull of everywhere that the body passes through, meters: in view means wholly in view."""
     height_m: float
     """Standing height of the body."""
     sole_m: Float[Tensor, "frames 2"]
@@ -98,7 +98,7 @@ def retarget(motion: Motion, body: Body, betas: Float[Tensor, " shape"], *, fps:
     feet = torch.stack([points[:, soles.left], points[:, soles.right]], 1)
     return Retargeted(
         motion=replace(scaled, transl=scaled.transl + shift),
-        swept=points.reshape(-1, 3),
+        swept=_convex_hull(points.reshape(-1, 3)),
         height_m=float(rest[:, 1].max() - rest[:, 1].min()),
         sole_m=feet[..., 1].amin(-1),
         contact=foot_contacts(feet, fps),
@@ -205,6 +205,12 @@ def foot_contacts(feet: Float[Tensor, "frames 2 points 3"], fps: float) -> Bool[
     velocity = torch.gradient(feet, dim=0)[0] * fps
     slowest = velocity.norm(dim=-1).gather(-1, lowest[..., None])[..., 0]
     return (height_m.abs() < 0.03) & (slowest < 0.3)
+
+
+def _convex_hull(points: Float[Tensor, "points 3"]) -> Float[Tensor, "corners 3"]:
+    from scipy.spatial import ConvexHull
+
+    return points[torch.from_numpy(ConvexHull(points.double().numpy()).vertices).long()]
 
 
 def _points(motion: Motion, body: Body, soles: Soles) -> Float[Tensor, "frames points 3"]:
