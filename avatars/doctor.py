@@ -51,9 +51,6 @@ def examine() -> list[Finding]:
         ("video", _video),
         ("body model", _body),
         ("keypoints and masks: MediaPipe", _mediapipe),
-        ("keypoints: MMPose", lambda: _absent("keypoints: MMPose", "mmpose")),
-        ("masks: Segment Anything", lambda: _absent("masks: Segment Anything", "segment_anything")),
-        ("depth: Depth-Anything-V2", lambda: _absent("depth: Depth-Anything-V2", "transformers")),
         ("disk", _disk),
     ]
     findings = []
@@ -64,7 +61,7 @@ def examine() -> list[Finding]:
             findings.append(
                 Finding(what, "broken", f"{type(error).__name__}: {error}", "See the README, section Install.")
             )
-    return findings
+    return findings + _better_models()
 
 
 def _version(distribution: str) -> str:
@@ -163,10 +160,18 @@ def _mediapipe() -> Finding:
     return Finding(what, "ok" if good else "broken", version, "" if good else "pip install mediapipe==0.10.21")
 
 
-def _absent(what: str, module: str) -> Finding:
-    installed = importlib.util.find_spec(module) is not None
-    found = "package installed" if installed else "not installed"
-    return Finding(what, "optional", found, "Not used by this version: MediaPipe and the ground plane stand in.")
+def _better_models() -> list[Finding]:
+    from avatars.perception.backend_table import availability
+
+    return [
+        Finding(
+            f"{a.task}: {a.name}",
+            "ok" if a.usable else "optional",
+            "usable" if a.usable else f"missing: {'; '.join(a.missing)}",
+            a.fix,
+        )
+        for a in availability()
+    ]
 
 
 def _disk() -> Finding:
