@@ -166,7 +166,7 @@ def _varied_pose(pose: Pose, manner: Manner, rng: np.random.Generator) -> Pose:
 
 # Degrees of flexion at the three joints of index, middle, ring and pinky, spread between them, and the thumb's
 # (across the palm, curl, tip).
-HAND_SHAPES: dict[str, tuple[tuple[Vector, Vector, Vector, Vector], float, Vector]] = {
+HAND_SHAPES: dict[str, tuple[tuple[Vector, ...], float, Vector]] = {
     "relaxed": (((14, 20, 12), (18, 24, 14), (22, 26, 15), (24, 28, 16)), 0.0, (10, 8, 8)),
     "flat": (((2, 3, 2),) * 4, 1.0, (0, 0, 0)),
     "together": (((2, 3, 2),) * 4, -1.0, (14, 4, 4)),

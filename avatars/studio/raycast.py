@@ -164,7 +164,7 @@ def light_points(
     i = wp.tid()
     p = points[i]
     n = normals[i]
-    if both_sides == 0 and wp.dot(n, wp.normalize(viewer - p)) < -0.35:
+    if both_sides == 0 and wp.dot(n, wp.normalize(viewer - p)) < -0.2:
         out[i] = wp.vec2(1.0, 1.0)
         return
     start = p + n * EPSILON_M
@@ -403,6 +403,7 @@ class Studio:
         self._points.numpy()[:] = surface.rest
         self._mesh = wp.Mesh(self._points, wp.array(faces.reshape(-1), dtype=wp.int32, device="cpu"))
         paint = surface.paint
+        assert paint is not None, "a surface is painted before it is photographed"
         self._texels = vec3s(paint.texels_linear)
         self._first = wp.array(paint.first_texel.astype(np.int32), dtype=int, device="cpu")
         self._resolution = wp.array(paint.resolution.astype(np.int32), dtype=int, device="cpu")
