@@ -19,6 +19,8 @@ from avatars.video import VideoInfo, probe, read_frames
 LEVELS = (1, 2, 4, 8)
 """Reductions of the crop's resolution; crops are multiples of the last in size."""
 
+EDGE_BAND = 0.012
+"""Half width of the band around a mask's edge where it is not trusted, as a share of the crop's longer side."""
 UNSURE = 0.015
 """Half width of the band around a mask's edge that the clean plate decides, as a share of the crop's longer side."""
 DIFFERS = (12.0, 34.0)
@@ -36,6 +38,10 @@ class Crops:
     """The room without the person; 0 where unknown."""
     known: Float[Tensor, "b height width"]
     """1 where the plate is known."""
+    sure: Float[Tensor, "b height width"]
+    """How far the mask is trusted, in [0.1, 1]: little in a band around its edge; 0 in the padding."""
+    near: Float[Tensor, "b height width"]
+    """1 at and around the person, falling to 0 farther away."""
     inside: Float[Tensor, "b height width"]
     """1 where there is a frame, 0 in the padding."""
     camera: Camera
@@ -53,7 +59,7 @@ class CropStack:
     cameras: tuple[Camera, ...]
     """At level 1."""
     images: dict[int, list[UInt8[Tensor, "channels height width"]]]
-    """By level: red, green, blue, mask, plate red, green, blue, plate known."""
+    """By level, in the order of the fields of `Crops`: rgb, mask, plate, known, sure, near."""
     background: str
     """Where the plate comes from: "true", "estimated" or "none"."""
     truth: list[UInt8[Tensor, "3 height width"]] | None = None
@@ -67,16 +73,16 @@ class CropStack:
         indices = list(indices)
         chosen = [self.images[level][i] for i in indices]
         height, width = max(x.shape[1] for x in chosen), max(x.shape[2] for x in chosen)
-        images = torch.zeros(len(chosen), 9, height, width, dtype=torch.uint8)
+        images = torch.zeros(len(chosen), 11, height, width, dtype=torch.uint8)
         for image, one in zip(images, chosen, strict=True):
-            image[:8, : one.shape[1], : one.shape[2]] = one
-            image[8, : one.shape[1], : one.shape[2]] = 255
+            image[:10, : one.shape[1], : one.shape[2]] = one
+            image[10, : one.shape[1], : one.shape[2]] = 255
         x = images.float().div_(255.0)
         known = (x[:, 7] > 0.999).float()
         sizes = [(x.shape[1], x.shape[2]) for x in chosen]
         K = torch.stack([self.cameras[i].resized(size).K for i, size in zip(indices, sizes, strict=True)])
         camera = Camera(K, self.cameras[0].T_cam_world.expand(len(K), 4, 4), (height, width))
-        return Crops(x[:, :3], x[:, 3], x[:, 4:7] * known[:, None], known, x[:, 8], camera)
+        return Crops(x[:, :3], x[:, 3], x[:, 4:7] * known[:, None], known, x[:, 8], x[:, 9], x[:, 10], camera)
 
     def over_truth(self, i: int) -> Crops:
         """The i-th usable frame at full size, with the true room as its plate where that is known for scoring."""
@@ -229,6 +235,13 @@ def sharpened(image: Float[Tensor, "8 height width"]) -> Float[Tensor, "height w
     return torch.where(unsure, differs, mask)
 
 
+def _trust(mask: Float[Tensor, "height width"]) -> Float[Tensor, "2 height width"]:
+    """How far the mask is trusted, and where the person is near (`Crops.sure`, `Crops.near`), times 255."""
+    radius = max(round(EDGE_BAND * max(mask.shape)), 1)
+    wide, narrow = dilated(mask[None], radius), -dilated(-mask[None], radius)
+    return torch.cat([255.0 - 0.9 * (wide - narrow), dilated(wide, radius)])
+
+
 def _stack(
     usable: Tensor, windows: list[Window], thumbnails: list[Tensor], plate: CleanPlate, camera: Camera
 ) -> CropStack:
@@ -240,7 +253,7 @@ def _stack(
         full[3] = sharpened(full)
         for level in LEVELS:
             reduced = F.avg_pool2d(full[None], level)[0] if level > 1 else full
-            images[level].append(reduced.round().to(torch.uint8))
+            images[level].append(torch.cat([reduced, _trust(reduced[3])]).round().to(torch.uint8))
         cropped = camera.cropped(window.top, window.left, (window.height, window.width))
         cameras.append(cropped.resized(window.size_hw))
     return CropStack(tuple(usable.tolist()), tuple(cameras), images, plate.source)

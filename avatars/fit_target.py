@@ -8,12 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from avatars.crops import Crops, dilated
+from avatars.crops import Crops
 from avatars.losses import block_ssim, mask_loss, weighted_l1
 from avatars.rasterizer import Render
-
-EDGE_BAND = 0.012
-"""Half width of the band around a mask's edge where it is not trusted, as a share of the crop's longer side."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,20 +32,18 @@ class FitTarget:
         room away from it, so that shadows and passers-by are not fitted. Over a color the soft mask cuts the person
         out, and its edge counts little.
         """
-        radius = max(round(EDGE_BAND * max(crops.mask.shape[1:])), 1)
-        wide, narrow = dilated(crops.mask, radius), -dilated(-crops.mask, radius)
-        sure = (1.0 - 0.9 * (wide - narrow)) * crops.inside
         fill = colors[:, :, None, None]
         mask = crops.mask[:, None]
         cut_out = mask * crops.rgb + (1 - mask) * fill
         if not over_plate:
-            return FitTarget(cut_out, fill.expand_as(crops.rgb), sure, crops.mask, sure)
-        near = dilated(wide, radius)[:, None]
+            return FitTarget(cut_out, fill.expand_as(crops.rgb), crops.sure, crops.mask, crops.sure)
+        near = crops.near[:, None]
         in_room = near * crops.rgb + (1 - near) * crops.plate
         known = crops.known[:, None] > 0
         image = torch.where(known, in_room, cut_out)
         background = torch.where(known, crops.plate, fill)
-        return FitTarget(image, background, torch.where(crops.known > 0, crops.inside, sure), crops.mask, sure)
+        weight = torch.where(crops.known > 0, crops.inside, crops.sure)
+        return FitTarget(image, background, weight, crops.mask, crops.sure)
 
 
 def difference(

@@ -82,12 +82,14 @@ class Fit:
     ties: Ties | None = None
     parameters: GaussianParameters | None = None
     coverage: float = 0.0
+    level: int = 0
+    """Of the stage entered last."""
 
     @staticmethod
     def start(config: FitConfig, body: Body, crops: CropStack, train: list[int], motion: Motion) -> Fit:
         """No Gaussians yet. `motion` has the frames of `crops`."""
         rows = motion[torch.tensor(train)]
-        pose = PoseRefinement.of(rows, rotation_lr=0.004, transl_lr=0.002, decay=0.5, smoothness=10.0)
+        pose = PoseRefinement.of(rows, rotation_lr=0.006, transl_lr=0.003, decay=0.5, smoothness=10.0)
         exposure = RowAdam(len(train), torch.full((3,), 0.002), decay=2.0, smoothness=20.0)
         generator = torch.Generator().manual_seed(config.seed)
         betas = torch.zeros(body.n_betas)
@@ -185,10 +187,12 @@ def enter(fit: Fit, stage: Stage) -> None:
         parameters = on_the_surface(rig, neighbors)
     else:
         parameters = refined(fit.parameters, fit.rig, rig, neighbors)
-    fit.rig, fit.parameters = rig, parameters
+    if stage.level < 4 <= fit.level:  # coarse Gaussians are fat: to fill a silhouette they lie too far inside it
+        parameters.offsets = torch.zeros_like(parameters.offsets)
+    fit.rig, fit.parameters, fit.level = rig, parameters, stage.level
     fit.ties = Ties.between(binding, neighbors, fit.config.weights)
     if fit.config.color_init:
-        seen = look(fit, min(stage.level, 2))
+        seen = look(fit, stage.level)
         least = 0.02 * float(seen.coverage.quantile(0.9)) if len(binding) < 1e6 else 0.0
         parameters.albedo = fill_unseen(seen, rig.surface + parameters.offsets, least_coverage=least).clamp(0, 1)
         fit.coverage = float((seen.coverage > least).float().mean())
@@ -252,7 +256,7 @@ def _iterate(
     optimizer.zero_grad(set_to_none=False)
     loss.backward()
     fit.ties.add_gradient(p, w.shrink)
-    if stage.level >= 4:  # thinner than a pixel or a Gaussian: silhouettes would only eat fingers, noses and toes away
+    if stage.level >= 2:  # thinner than a pixel or a Gaussian: silhouettes would only eat fingers, noses and toes away
         assert p.offsets.grad is not None
         p.offsets.grad[rig.binding.region >= FACE] = 0.0
     optimizer.step()
