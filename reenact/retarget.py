@@ -21,6 +21,7 @@ from avatars.rotations import axis_angle_from_quaternion, matrix_from_axis_angle
 
 log = logging.getLogger(__name__)
 
+POINTS_PER_SOLE = 60
 MIN_FRAMES = 4
 CONTACT_BAND_M = 0.05
 """Lowest points this near to the clip's ground level touch it; beyond, the body is in the air (or tracking failed)."""
@@ -63,11 +64,11 @@ class Soles:
         foot = torch.stack([body.lbs_weights[:, list(joints)].sum(-1) > 0.5 for joints in _FEET], -1)
         low = rest[:, 1] < rest[:, 1].min() + 0.03
         sole = [torch.nonzero(foot[:, side] & low)[:, 0] for side in (0, 1)]
-        sole = [vertices[:: max(len(vertices) // 60, 1)] for vertices in sole]
+        sole = [v[torch.linspace(0, len(v) - 1, POINTS_PER_SOLE).round().long()] for v in sole]
         everywhere = torch.arange(0, body.n_vertices, max(body.n_vertices // spread, 1))
         chosen = torch.cat([*sole, everywhere])
-        left, both = len(sole[0]), len(sole[0]) + len(sole[1])
-        return Soles(body.subset(chosen), torch.arange(0, left), torch.arange(left, both))
+        left = torch.arange(POINTS_PER_SOLE)
+        return Soles(body.subset(chosen), left, left + POINTS_PER_SOLE)
 
 
 def retarget(motion: Motion, body: Body, betas: Float[Tensor, " shape"], *, fps: float) -> Retargeted:

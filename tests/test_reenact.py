@@ -27,7 +27,7 @@ from reenact import run as run_module
 from reenact.batch import label_from_name, load_batch, parse_batch
 from reenact.labels import decode_rle, encode_rle, moved
 from reenact.plan import make_plan, open_output
-from reenact.retarget import ground_offset, longest_valid_span, resampled, retarget, slerp
+from reenact.retarget import Soles, ground_offset, longest_valid_span, resampled, retarget, slerp
 from reenact.run import run_batch
 from reenact.run_command import RunCommand
 
@@ -253,6 +253,13 @@ def test_retargeting_keeps_rotations_and_puts_the_feet_on_the_ground(body, tall)
     root = body.pose(found.motion.poses, betas, found.motion.transl).joints[:, 0]
     assert root[0, [0, 2]].tolist() == pytest.approx([0, 0], abs=1e-5)
     assert float(root[-1, 0]) == pytest.approx(0.1 * found.leg_scale, abs=1e-4)
+
+
+def test_any_shape_has_as_many_sole_points_on_either_foot(body):
+    for seed in range(20):
+        betas = torch.randn(body.n_betas, generator=torch.Generator().manual_seed(seed))
+        soles = Soles.of(body, betas)
+        assert len(soles.left) == len(soles.right) == len(set(soles.left.tolist()) | set(soles.right.tolist())) // 2
 
 
 def test_a_jump_stays_a_jump_and_noise_on_the_ground_goes():
