@@ -20,7 +20,7 @@ from avatars.perception.containers import BODY, FACE, FEET, LEFT_HAND, RIGHT_HAN
 from avatars.perception.detector_marks import detector_marks
 from avatars.pose_prior import PosePrior
 from avatars.rotations import matrix_from_axis_angle
-from avatars.tracking_init import TORSO, distances_m, root_rotations, torso_px, view_hints
+from avatars.tracking_init import TORSO, distances_m, limb_poses, root_rotations, torso_px, view_hints
 
 # Pairs of keypoints whose direction the 3D hint gives: the skeleton's lines, and enough lines across torso and face
 # to fix their orientation. Not the feet: there the hint is 45 degrees off.
@@ -138,7 +138,7 @@ class _Fit:
         self.rotation = root_rotations(keypoints)
         self.evidence = _evidence(keypoints, times_s, self.rotation, weights)
         frames = len(keypoints)
-        rest = self.prior.rest.expand(frames, -1, -1)
+        rest = limb_poses(keypoints, self.rotation, self.prior.rest)
         self.variables = {
             "shift": torch.zeros(frames, 2),
             "log_distance": torch.zeros(frames),
@@ -195,25 +195,25 @@ class _Fit:
         order = list(reprojected)
         for i in range(iterations):
             optimizer.zero_grad()
-            outlier = self.weights.outlier * (1.0 + 2.0 * max(0.0, 1.0 - 2.0 * i / iterations))
-            self.energy(order, outlier).backward()
+            self.energy(order, early=max(0.0, 1.0 - 2.0 * i / iterations)).backward()
             optimizer.step()
             schedule.step()
             self.on_step()
         self.variables = {name: value.detach() for name, value in self.variables.items()}
 
-    def energy(self, reprojected: list[int], outlier: float) -> Tensor:
-        """The whole objective, per frame."""
+    def energy(self, reprojected: list[int], early: float = 0.0) -> Tensor:
+        """The whole objective, per frame. `early` goes from 1 to 0 over a stage's first half: outliers are drawn in, and
+        the hint decides which way limbs point before the image decides where they end."""
         poses = self.poses()
         points = self.posed(poses)
         placed = points + self.pelvis()[:, None]
         e = (
-            self._directions(points, 3.0 if reprojected else 20.0)
+            self._directions(points, early if reprojected else 1.0)
             + self._priors(poses)
             + self._smoothness(points, poses)
         )
         if reprojected:
-            e = e + self._reprojection(placed, reprojected, outlier)
+            e = e + self._reprojection(placed, reprojected, self.weights.outlier * (1.0 + 2.0 * early))
         return e + self._shape() / len(points)
 
     def _reprojection(self, placed: Tensor, order: list[int], outlier: float) -> Tensor:
@@ -222,12 +222,12 @@ class _Fit:
         r2 = (image - ev.xy[:, order]).square().sum(-1) / ev.deviation_px[:, order].square()
         return (ev.weight[:, order] * _geman_mcclure(r2, outlier)).sum(1).mean()
 
-    def _directions(self, points: Tensor, outlier: float) -> Tensor:
+    def _directions(self, points: Tensor, early: float) -> Tensor:
         ev = self.evidence
         bones = points[:, self.bones[:, 1]] - points[:, self.bones[:, 0]]
         unit = torch.nn.functional.normalize(bones, dim=-1)
         r2 = (unit - ev.directions).square().sum(-1) / self.weights.direction**2
-        return (ev.direction_weight * _geman_mcclure(r2, outlier)).sum(1).mean()
+        return (ev.direction_weight * _geman_mcclure(r2, 3.0 + 17.0 * early)).sum(1).mean() * (1.0 + 3.0 * early)
 
     def _priors(self, poses: Tensor) -> Tensor:
         joints = poses[:, 1:]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from avatars.perception.containers import Keypoints
+from avatars.rotations import axis_angle_from_matrix, matrix_from_axis_angle
 
 SHOULDERS, HIPS = (5, 6), (11, 12)
 TORSO = (5, 6, 11, 12)
@@ -105,6 +107,52 @@ def root_rotations(keypoints: Keypoints) -> Float[Tensor, "frames 3 3"]:
     up = points[:, SHOULDERS].mean(1) - points[:, HIPS].mean(1)
     z = torch.nn.functional.normalize(torch.linalg.cross(x, up), dim=-1)
     return torch.stack([x, torch.linalg.cross(z, x), z], -1)
+
+
+def limb_poses(
+    keypoints: Keypoints, rotation: Float[Tensor, "frames 3 3"], rest: Float[Tensor, "55 3"]
+) -> Float[Tensor, "frames 55 3"]:
+    """`rest` with hips, knees, shoulders and elbows bent as the 3D hint's bones point, in closed form: gradient descent
+    does not find a thigh that is turned by 100 degrees from where it starts."""
+    points = view_hints(keypoints) @ rotation  # in the root's axes
+    poses = rest.expand(len(keypoints), -1, -1).clone()
+    for upper, lower, chain, along, hinge in _LIMBS:
+        bones = [torch.nn.functional.normalize(points[:, b] - points[:, a], dim=-1) for a, b in pairwise(chain)]
+        known = (keypoints.score[:, chain].amin(1) > 0.3) & torch.isfinite(points[:, chain]).all(-1).all(-1)
+        first, second = (torch.where(known[:, None], bone, torch.tensor(along)) for bone in bones)
+        R, bend = _two_bones(first, second, torch.tensor(along), torch.tensor(hinge))
+        poses[:, upper] = torch.where(known[:, None], axis_angle_from_matrix(R), poses[:, upper])
+        poses[:, lower] = torch.where(known[:, None], bend[:, None] * torch.tensor(hinge), poses[:, lower])
+    return poses
+
+
+_LIMBS = (  # SMPL-X joints of the two bones, the keypoints along them, rest direction, axis about which they fold
+    (1, 4, (11, 13, 15), (0.0, -1.0, 0.0), (1.0, 0.0, 0.0)),
+    (2, 5, (12, 14, 16), (0.0, -1.0, 0.0), (1.0, 0.0, 0.0)),
+    (16, 18, (5, 7, 9), (1.0, 0.0, 0.0), (0.0, -1.0, 0.0)),
+    (17, 19, (6, 8, 10), (-1.0, 0.0, 0.0), (0.0, 1.0, 0.0)),
+)
+STRAIGHT = 0.35
+"""Sine of the bend below which a limb's plane is taken from its least turn rather than from its own bend."""
+
+
+def _two_bones(first: Tensor, second: Tensor, along: Tensor, hinge: Tensor) -> tuple[Tensor, Tensor]:
+    """Rotation (frames, 3, 3) of the upper bone and bend (frames,) of the lower one, from their directions."""
+    least = torch.nn.functional.normalize(_least_turn(along, first) @ hinge, dim=-1)
+    own = torch.linalg.cross(first, second)
+    x = own + STRAIGHT * least
+    x = torch.nn.functional.normalize(x - (x * first).sum(-1, keepdim=True) * first, dim=-1)
+    target = torch.stack([x, first, torch.linalg.cross(x, first)], -1)
+    source = torch.stack([hinge, along, torch.linalg.cross(hinge, along)], -1)
+    bend = torch.acos((first * second).sum(-1).clamp(-1.0, 1.0)) * torch.sign((own * x).sum(-1)).clamp_min(0.0)
+    return target @ source.T, bend
+
+
+def _least_turn(a: Float[Tensor, " 3"], b: Float[Tensor, "frames 3"]) -> Float[Tensor, "frames 3 3"]:
+    """The smallest rotation that takes unit `a` to unit `b` (Rodrigues)."""
+    axis = torch.linalg.cross(a.expand_as(b), b)
+    angle = torch.atan2(axis.norm(dim=-1), b @ a)
+    return matrix_from_axis_angle(torch.nn.functional.normalize(axis, dim=-1) * angle[:, None])
 
 
 def distances_m(

@@ -17,7 +17,7 @@ from avatars.rotations import axis_angle_from_matrix
 
 MAX_TILT_DEG = 25.0
 FULL_TURN_DEG = 300.0
-LEVEL_DEG, STANCE_DEG = 8.0, 5.0
+LEVEL_DEG, STANCE_DEG = 12.0, 5.0
 """Standard deviations of a hand-held or tripod camera from level, and of a standing person's axis from upright."""
 FEET = slice(17, 23)
 
