@@ -194,7 +194,6 @@ def _face_color(
 def _paint_eye(points: np.ndarray, color: np.ndarray, center: np.ndarray, figure: Figure, iris: np.ndarray) -> None:
     """Sclera, iris and pupil on the eyeball about `center`, in place."""
     offset = points - center
-    radius = float(np.linalg.norm(figure.skin.rest[figure.eyes] - center, axis=1).min(initial=1.0))
     ball = figure.skin.rest[figure.eyes & (np.sign(figure.skin.rest[:, 0]) == np.sign(center[0]))]
     radius = float(np.median(np.linalg.norm(ball - center, axis=1)))
     on_ball = np.flatnonzero(np.abs(np.linalg.norm(offset, axis=1) - radius) < 0.0012)
