@@ -202,8 +202,8 @@ class _Fit:
         self.variables = {name: value.detach() for name, value in self.variables.items()}
 
     def energy(self, reprojected: list[int], early: float = 0.0) -> Tensor:
-        """The whole objective, per frame. `early` goes from 1 to 0 over a stage's first half: outliers are drawn in, and
-        the hint decides which way limbs point before the image decides where they end."""
+        """The whole objective, per frame. `early` goes from 1 to 0 over a stage's first half: outliers are drawn in,
+        and the hint decides which way limbs point before the image decides where they end."""
         poses = self.poses()
         points = self.posed(poses)
         placed = points + self.pelvis()[:, None]
