@@ -18,7 +18,7 @@ class RenderCommand:
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
     """Video to write (.mp4)."""
     motion: Path | None = None
-    """Motion (npz, SMPL-X pose, or another format that `reenact features` writes); default: standing still."""
+    """Motion: an npz of `reenact features`, AMASS, BVH or anything that `avatars motion` reads; default: standing still."""
     size: int = 512
     """Height and width in pixels."""
     background: str = "white"
@@ -35,7 +35,7 @@ class RenderCommand:
         from avatars.avatar import Avatar
         from avatars.body import Body
         from avatars.errors import InputError
-        from avatars.motion import Motion
+        from avatars.motion_formats import load_motion
         from avatars.progress import progress
         from avatars.rendering import draw_motion, read_background, rest_motion
         from avatars.video import VideoWriter
@@ -45,8 +45,9 @@ class RenderCommand:
         if self.size < 16:
             raise InputError(f"--size {self.size} is too small; take 16 or more.")
         background = read_background(self.background, (self.size, self.size))
-        avatar = Avatar.load(self.avatar, Body.load(self.body))
-        motion = rest_motion(avatar, 90) if self.motion is None else Motion.load(self.motion)
+        body = Body.load(self.body)
+        avatar = Avatar.load(self.avatar, body)
+        motion = rest_motion(avatar, 90) if self.motion is None else load_motion(self.motion, body)
         if not bool(motion.valid.any()):
             raise InputError(f"{self.motion} has no frame with a person in it.")
         motion = motion[motion.valid]
