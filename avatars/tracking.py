@@ -37,6 +37,7 @@ PEOPLE_SAMPLES = 16
 """Frames in which further people are looked for."""
 TWO_PEOPLE_SHARE, TWO_PEOPLE_MIN = 0.25, 3
 MIN_TORSO_SCORE = 0.35
+MIN_ARM_SCORE = 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,8 +166,15 @@ def _collected(
 
 
 def _shows_person(score: np.ndarray) -> np.ndarray:
-    """Frames whose shoulders, at least, were found with some confidence."""
-    return score[:, 5:7].mean(1) > MIN_TORSO_SCORE
+    """Frames whose shoulders, at least, were found with some confidence.
+
+    None at all when no frame shows a face and the arms are doubtful throughout: a hand that was taken for a body.
+    """
+    shown = score[:, 5:7].mean(1) > MIN_TORSO_SCORE
+    faceless = not (score[shown, 23:91] > 0).any()
+    if faceless and shown.any() and np.median(score[shown, 7:9].max(1)) < MIN_ARM_SCORE:
+        return np.zeros_like(shown)
+    return shown
 
 
 def _check_people(people: dict[int, int], video: Path, config: TrackConfig) -> None:

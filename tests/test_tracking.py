@@ -304,6 +304,17 @@ def test_two_people_are_refused_or_warned_about(shared_data, tmp_path, body, cap
     assert "one is followed" in caplog.text
 
 
+@pytest.mark.parametrize("name", ["open_hand.mp4", "fingerspelling.mp4"])
+def test_a_hand_is_no_person(shared_data, tmp_path, body, name) -> None:
+    from avatars.video import probe, read_frames
+
+    info = probe(shared_data / "hands" / name)
+    frames = np.stack(list(read_frames(info, np.arange(0, info.n_frames, 4))))
+    path = write_video(tmp_path / name, frames, fps=10)
+    with pytest.raises(InputError, match="No person in any"):
+        track_video(path, body=body, config=TrackConfig(iterations=20, masks=False))
+
+
 def test_a_person_cut_off_at_the_knees_is_no_capture(shared_data, tmp_path, body) -> None:
     path = _clip(shared_data, tmp_path, stop=24, step=6, crop=slice(0, 430))
     track = track_video(path, body=body, config=TrackConfig(iterations=20, masks=False))

@@ -12,6 +12,7 @@ import importlib.util
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,7 @@ FACE_MESH_TO_68 = (
 )  # fmt: skip
 
 HAND_SCORE, FACE_SCORE = 0.8, 0.9
+MIN_ELBOW_SCORE = 0.6
 PALM_M, FACE_WIDTH_M = 0.085, 0.135
 """Wrist to middle knuckle; jaw to jaw at the ears: what turns these nets' relative coordinates into meters."""
 
@@ -72,25 +74,25 @@ class MediaPipeHolistic:
     ) -> Iterator[Detection]:
         """See `WholeBodyDetector`."""
         solutions = importlib.import_module("mediapipe").solutions
-        with _native_log_silenced():
-            holistic = solutions.holistic.Holistic(
-                model_complexity=1, enable_segmentation=True, smooth_segmentation=False, smooth_landmarks=False
-            )
         others = _OtherPeople(solutions) if count_people_every else None
-        loud = 30  # native warnings come with the first frames that show a person
-        with holistic:
+        holistic, loud = None, 30  # native warnings come with the first frames, and from threads at the start
+        try:
             for index, frame in enumerate(frames):
                 small = _reduced(frame)
                 with _native_log_silenced(loud > 0):
+                    holistic = holistic or solutions.holistic.Holistic(
+                        model_complexity=1, enable_segmentation=True, smooth_segmentation=False, smooth_landmarks=False
+                    )
                     results = holistic.process(small)
                 loud -= results.pose_landmarks is not None
                 detection = _detection(results, frame, small, with_mask=masks)
                 if others is not None and index % count_people_every == 0 and detection.found:
-                    count = 1 + others.seen(small, results)
-                    detection = _counted(detection, count)
+                    detection = replace(detection, n_people=1 + others.seen(small, results))
                 yield detection
-        if others is not None:
-            others.close()
+        finally:
+            for network in (holistic, others):
+                if network is not None:
+                    network.close()
 
 
 class _OtherPeople:
@@ -133,12 +135,6 @@ class _OtherPeople:
         self._pose.close()
 
 
-def _counted(detection: Detection, n_people: int) -> Detection:
-    from dataclasses import replace
-
-    return replace(detection, n_people=n_people)
-
-
 def _reduced(frame: np.ndarray) -> np.ndarray:
     longest = max(frame.shape[:2])
     if longest <= LONG_SIDE:
@@ -153,7 +149,7 @@ def _reduced(frame: np.ndarray) -> np.ndarray:
 def _detection(results: Any, frame: np.ndarray, small: np.ndarray, *, with_mask: bool) -> Detection:
     """MediaPipe's results in our container, at the frame's own size."""
     size_hw = frame.shape[:2]
-    if results.pose_landmarks is None:
+    if not _is_body(results):
         return Detection.nobody(np.zeros(size_hw, np.uint8) if with_mask else None)
     xy = np.zeros((N_KEYPOINTS, 2), np.float32)
     score = np.zeros(N_KEYPOINTS, np.float32)
@@ -175,6 +171,15 @@ def _detection(results: Any, frame: np.ndarray, small: np.ndarray, *, with_mask:
         world_m[part] = _anchored(hand, hand[0], hand[9], PALM_M, hand[0], world_m[wrist])
     score[((xy < 0) | (xy > np.array(size_hw[::-1]))).any(-1)] = 0.0
     return Detection(xy, score, world_m, _mask(results, frame, small) if with_mask else None)
+
+
+def _is_body(results: Any) -> bool:
+    """Whether a body was found, and not a hand in its place: BlazePose fits one to a hand with sure shoulders and hips,
+    but sees no face, and neither elbow."""
+    if results.pose_landmarks is None:
+        return False
+    left, right = (results.pose_landmarks.landmark[k].visibility for k in (13, 14))
+    return results.face_landmarks is not None or max(left, right) > MIN_ELBOW_SCORE
 
 
 def _mask(results: Any, frame: np.ndarray, small: np.ndarray) -> np.ndarray:
