@@ -18,7 +18,7 @@ class RenderCommand:
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
     """Video to write (.mp4)."""
     motion: Path | None = None
-    """Motion: an npz of `reenact features`, AMASS, BVH or anything that `avatars motion` reads; default: standing still."""
+    """An npz of `reenact features`, AMASS, BVH: whatever `avatars motion` reads; default: standing still."""
     size: int = 512
     """Height and width in pixels."""
     background: str = "white"
