@@ -56,6 +56,8 @@ class FitConfig:
     """Colors projected from the frames instead of gray."""
     refine_pose: bool = True
     refine_shape: bool = True
+    refine_lens: bool = True
+    """Refine the focal length, which tracking mostly guesses."""
     shading: bool = True
     """Fit a smooth light in the capture's world and take it off the colors."""
     exposure: bool = True

@@ -30,9 +30,10 @@ def write_preview(path: str | Path, result: FitResult, track: Track, *, count: i
     rows = []
     for i, frame in zip(picked.tolist(), frames, strict=True):
         index, one = int(usable[i]), result.motion[i : i + 1]
-        window = _around_person(result.avatar, one, track.camera)
+        window = _around_person(result.avatar, one, result.camera)
         over = [
-            draw_frame(result.avatar, one, track.camera, torch.full((3, 1, 1), value), lit=True) for value in (0.0, 1.0)
+            draw_frame(result.avatar, one, result.camera, torch.full((3, 1, 1), value), lit=True)
+            for value in (0.0, 1.0)
         ]
         pictures = [frame, draw_overlay(frame, track, index, result.avatar.body), *over]
         rows.append((f"frame {index}: input, tracked, avatar", [picture[window] for picture in pictures]))
