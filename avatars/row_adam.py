@@ -27,6 +27,11 @@ class RowAdam:
         self._row_steps = torch.zeros(rows)
         self._steps = 0
 
+    def inherit_scale(self, trained: RowAdam) -> None:
+        """Take over what another table learnt of the size of gradients: near its optimum a row then takes small steps
+        at once, where fresh Adam would take full ones."""
+        self._second, self._steps = trained._second.clone(), trained._steps
+
     def leaf(self, rows: Int[Tensor, " b"]) -> Float[Tensor, "b columns"]:
         """A copy of rows, to take a gradient of."""
         return self.values[rows].clone().requires_grad_()

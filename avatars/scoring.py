@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING
@@ -53,6 +54,7 @@ def score_held_out(fit: Fit, motion: Motion, held_out: list[int]) -> tuple[Score
     refinement = PoseRefinement.of(
         whole[torch.tensor(chosen)], rotation_lr=0.003, transl_lr=0.0015, decay=0.1, smoothness=0.0
     )
+    refinement.corrections.inherit_scale(fit.pose.corrections)
     plain: list[FrameScore] = []
     fitted: list[FrameScore] = []
     for row, i in enumerate(progress(chosen, "score held-out frames")):
@@ -69,6 +71,7 @@ def fit_pose(fit: Fit, refinement: PoseRefinement, row: int, i: int, exposure: F
     assert fit.rig is not None and fit.parameters is not None
     frozen = fit.parameters.require_gradients(False)
     rows = torch.tensor([row])
+    best, best_loss = refinement.corrections.values[rows].clone(), math.inf
     for level, iterations in POSE_STEPS:
         crop = fit.crops.take([i], level)
         target = FitTarget.of(crop, torch.zeros(1, 3), over_plate=True)
@@ -76,9 +79,13 @@ def fit_pose(fit: Fit, refinement: PoseRefinement, row: int, i: int, exposure: F
             correction = refinement.corrections.leaf(rows)
             posed = refinement.pose(fit.body, fit.betas, rows, correction)
             render = draw(fit.rig, frozen, posed, crop.camera, exposure, shade=fit.config.shading)
-            difference(render, target, ssim_weight=0.2, mask_weight=0.1).backward()
+            loss = difference(render, target, ssim_weight=0.2, mask_weight=0.1)
+            loss.backward()
+            if level == POSE_STEPS[-1][0] and float(loss.detach()) < best_loss:
+                best, best_loss = correction.detach().clone(), float(loss.detach())
             assert correction.grad is not None
-            refinement.corrections.step(rows, correction.grad, (level / 2) * (1 - step / iterations))
+            refinement.corrections.step(rows, correction.grad, (level / 2) * (1 - 0.9 * step / iterations))
+    refinement.corrections.values[rows] = best
 
 
 @torch.no_grad()
@@ -92,21 +99,19 @@ def _drawn(fit: Fit, refinement: PoseRefinement, row: int, crop: Crops, exposure
 def score_frame(render: Render, crop: Crops) -> FrameScore:
     """Compare a one-frame render with its crop.
 
-    The box is the tight one around the mask. The background is the plate; where that is unknown, pixels outside the
-    mask are left out. Where nothing at all is known (a moving camera) the frame, too, is cut out over black.
+    The box is the tight one around the mask. The background is the plate; where that is unknown, frame (by its mask) and
+    render are both laid over black.
     """
     image = (render.rgb + (1 - render.alpha) * crop.plate)[0].clamp(0, 1)
     truth, mask, known = crop.rgb[0], crop.mask[0], crop.known[0] > 0
-    if not bool(known.any()):
-        truth = truth * mask
+    truth = torch.where(known, truth, truth * mask)
     rows, columns = torch.nonzero(mask > 0.5).unbind(-1)
     if len(rows) == 0:
         rows, columns = torch.tensor([0, mask.shape[0] - 1]), torch.tensor([0, mask.shape[1] - 1])
     box = (..., slice(int(rows.min()), int(rows.max()) + 1), slice(int(columns.min()), int(columns.max()) + 1))
-    counted = (known | (mask > 0.5)).float() if bool(known.any()) else torch.ones_like(mask)
     small = min(image[box].shape[1:]) < 11
     return FrameScore(
-        psnr(image[box], truth[box], counted[box]),
+        psnr(image[box], truth[box]),
         psnr(image, crop.rgb[0], mask),
         float("nan") if small else ssim(image[box], truth[box]),
     )

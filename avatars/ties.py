@@ -37,7 +37,7 @@ class Ties:
         row = torch.cat([torch.arange(n).repeat_interleave(k), torch.arange(n)])
         column = torch.cat([neighbors.index.reshape(-1), torch.arange(n)])
         value = torch.cat([torch.full((n * k,), -1.0 / k), torch.ones(n)])
-        matrix = torch.sparse_coo_tensor(torch.stack([row, column]), value, (n, n)).coalesce()
+        matrix = torch.sparse_coo_tensor(torch.stack([row, column]), value, (n, n), check_invariants=False).coalesce()
         per_column = [weights.smooth_offset] * 3 + [weights.smooth_scale] * 3 + [weights.smooth_color] * 3
         table = torch.tensor(per_column).repeat(n, 1) / n
         table[binding.region == HAND, :6] *= weights.stiff_hands

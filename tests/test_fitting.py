@@ -1,0 +1,359 @@
+"""Fitting recovers what it is shown; its measures mean what their names say."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from avatars.avatar import Avatar
+from avatars.binding import spread_over
+from avatars.body import Body
+from avatars.camera import Camera
+from avatars.clean_plate import CleanPlate, estimate_clean_plate
+from avatars.color_init import SeenColors, fill_unseen
+from avatars.crops import LEVELS, sharpened, windows_around
+from avatars.drawing import draw
+from avatars.errors import InputError
+from avatars.fit_config import FitConfig, Stage
+from avatars.fitting import fit_avatar, held_out_frames
+from avatars.gaussian_parameters import on_the_surface
+from avatars.lens import dollied, zoomed
+from avatars.losses import block_ssim, laplacian, mask_loss, weighted_l1
+from avatars.metrics import gaussian_window, psnr, ssim
+from avatars.motion import Motion
+from avatars.pose_refinement import between, carried_over
+from avatars.rig import Rig
+from avatars.rotations import matrix_from_axis_angle
+from avatars.row_adam import RowAdam
+from avatars.ties import Ties
+from avatars.video import write_video
+
+SIZE, FRAMES = 96, 16
+BETAS = torch.zeros(20)
+
+
+# Measures
+
+
+def test_psnr_of_a_constant_error() -> None:
+    image = torch.full((3, 4, 4), 0.5)
+    assert psnr(image, image + 0.1) == pytest.approx(20.0, abs=1e-4)
+    assert psnr(image, image) == math.inf
+
+
+def test_psnr_counts_only_the_weighted_pixels() -> None:
+    image, target = torch.zeros(3, 2, 2), torch.zeros(3, 2, 2)
+    target[:, 0, 0], target[:, 1, 1] = 0.1, 1.0
+    weight = torch.tensor([[1.0, 0.0], [0.0, 0.0]])
+    assert psnr(image, target, weight) == pytest.approx(20.0, abs=1e-4)
+
+
+def test_ssim_of_an_image_with_itself_is_one() -> None:
+    image = torch.rand(3, 24, 20, generator=torch.Generator().manual_seed(0))
+    assert ssim(image, image) == pytest.approx(1.0, abs=1e-9)
+
+
+def test_ssim_of_two_flat_images_is_the_luminance_term() -> None:
+    a, b = 0.2, 0.7
+    expected = (2 * a * b + 1e-4) / (a * a + b * b + 1e-4)
+    assert ssim(torch.full((1, 16, 16), a), torch.full((1, 16, 16), b)) == pytest.approx(expected, abs=1e-6)
+
+
+def test_ssim_agrees_with_its_definition_window_by_window() -> None:
+    g = torch.Generator().manual_seed(0)
+    x, y = torch.rand(1, 13, 12, generator=g), torch.rand(1, 13, 12, generator=g)
+    window = gaussian_window()[:, None] * gaussian_window()[None]
+    values = []
+    for i in range(3):
+        for j in range(2):
+            p, q = (z[0, i : i + 11, j : j + 11].double() for z in (x, y))
+            mx, my = (window * p).sum(), (window * q).sum()
+            vx, vy = (window * (p - mx) ** 2).sum(), (window * (q - my) ** 2).sum()
+            vxy = (window * (p - mx) * (q - my)).sum()
+            top, bottom = (2 * mx * my + 1e-4) * (2 * vxy + 9e-4), (mx**2 + my**2 + 1e-4) * (vx + vy + 9e-4)
+            values.append(float(top / bottom))
+    assert ssim(x, y) == pytest.approx(np.mean(values), abs=1e-9)
+
+
+def test_ssim_refuses_images_smaller_than_its_window() -> None:
+    with pytest.raises(ValueError, match="11 x 11"):
+        ssim(torch.zeros(3, 8, 20), torch.zeros(3, 8, 20))
+
+
+def test_block_ssim_agrees_with_one_uniform_window() -> None:
+    g = torch.Generator().manual_seed(0)
+    x, y = torch.rand(1, 1, 8, 8, generator=g), torch.rand(1, 1, 8, 8, generator=g)
+    cov = ((x - x.mean()) * (y - y.mean())).mean()
+    top = (2 * x.mean() * y.mean() + 1e-4) * (2 * cov + 9e-4)
+    bottom = (x.mean() ** 2 + y.mean() ** 2 + 1e-4) * (x.var(correction=0) + y.var(correction=0) + 9e-4)
+    assert float(block_ssim(x, y)) == pytest.approx(float(top / bottom), abs=1e-5)
+
+
+def test_weights_decide_which_pixels_count() -> None:
+    image, target = torch.zeros(1, 3, 4, 4), torch.zeros(1, 3, 4, 4)
+    target[..., 0] = 1.0
+    weight = torch.ones(1, 4, 4)
+    weight[..., 0] = 0.0
+    assert float(weighted_l1(image, target, weight)) == 0.0
+    assert float(weighted_l1(image, target, torch.ones(1, 4, 4))) == pytest.approx(0.25)
+    assert float(mask_loss(image[:, 0], target[:, 0], weight)) == 0.0
+
+
+# Ties
+
+
+def test_the_laplacian_of_equal_values_is_zero() -> None:
+    neighbors = torch.tensor([[1, 2], [0, 2], [0, 1]])
+    assert float(laplacian(torch.ones(3, 2), neighbors).abs().max()) == 0.0
+    assert laplacian(torch.tensor([[3.0], [0.0], [0.0]]), neighbors)[:, 0].tolist() == [3.0, -1.5, -1.5]
+
+
+def test_the_ties_gradient_is_that_of_their_energy(body: Body) -> None:
+    binding = spread_over(body, body.shaped(BETAS)[0], 400)
+    rig = Rig.build(body, binding, BETAS)
+    neighbors, weights = rig.neighbors(), FitConfig().weights
+    ties = Ties.between(binding, neighbors, weights)
+    g = torch.Generator().manual_seed(0)
+    p = on_the_surface(rig, neighbors).require_gradients()
+    with torch.no_grad():
+        p.offsets.add_(torch.randn(400, 3, generator=g) * 0.01)
+        p.albedo.add_(torch.randn(400, 3, generator=g) * 0.1)
+    scaled = p.offsets / neighbors.spacing_m[:, None]
+    columns = torch.cat([scaled, p.log_scales, p.albedo], -1)
+    energy = (ties.weights * laplacian(columns, neighbors.index).square()).sum() + (ties.pull * scaled.square()).sum()
+    expected = torch.autograd.grad(energy, [p.offsets, p.albedo])
+    for leaf in p.leaves().values():
+        leaf.grad = torch.zeros_like(leaf)
+    ties.add_gradient(p, 0.0)
+    for leaf, wanted in zip((p.offsets, p.albedo), expected, strict=True):
+        assert leaf.grad is not None
+        assert float((leaf.grad - wanted).abs().max()) < 1e-4 * float(wanted.abs().max())
+
+
+# Poses and lens
+
+
+def test_row_adam_finds_each_rows_own_minimum() -> None:
+    target = torch.tensor([[0.3, -0.2], [-0.1, 0.4], [0.0, 0.1]])
+    rows = RowAdam(3, torch.full((2,), 0.02))
+    for step in range(300):
+        chosen = torch.tensor([step % 3, (step + 1) % 3])
+        rows.step(chosen, 2 * (rows.values[chosen] - target[chosen]), rate=1 - step / 300)
+    assert float((rows.values - target).abs().max()) < 0.01
+
+
+def test_a_column_without_gradient_stays() -> None:
+    rows = RowAdam(2, torch.full((2,), 0.02))
+    for _ in range(20):
+        rows.step(torch.tensor([0]), torch.tensor([[1.0, 0.0]]))
+    assert float(rows.values[0, 1]) == 0.0 and float(rows.values[0, 0]) < -0.1
+    assert float(rows.values[1].abs().max()) == 0.0
+
+
+def some_motion(body: Body, frames: int = FRAMES) -> Motion:
+    angle = torch.linspace(0, 2 * math.pi, frames + 1)[:-1]
+    poses = torch.zeros(frames, 55, 3)
+    poses[:, 0, 1] = (angle + math.pi) % (2 * math.pi) - math.pi
+    poses[:, 16, 2], poses[:, 17, 2] = -0.9, 0.9
+    transl = torch.zeros(frames, 3)
+    transl[:, 1] = -body.pose(poses[:1], BETAS).vertices()[0, :, 1].min()
+    return Motion(
+        poses, transl, BETAS, torch.zeros(frames, 10), torch.arange(frames).double() / 18,
+        torch.ones(frames, dtype=torch.bool), body.sha256, "turn",
+    )  # fmt: skip
+
+
+def test_corrections_carry_over_to_the_frames_between(body: Body) -> None:
+    motion = some_motion(body, 9)
+    train, unseen = motion[0::2], motion[1::2]
+    lean = matrix_from_axis_angle(torch.tensor([0.1, 0.0, 0.0]))
+    from avatars.rotations import axis_angle_from_matrix
+
+    leaned = train.poses.clone()
+    leaned[:, 0] = axis_angle_from_matrix(lean @ matrix_from_axis_angle(train.poses[:, 0]))
+    refined = replace(train, poses=leaned, transl=train.transl + 0.05)
+    found = carried_over(train, refined, unseen)
+    wanted = lean @ matrix_from_axis_angle(unseen.poses[:, 0])
+    assert float((matrix_from_axis_angle(found.poses[:, 0]) - wanted).abs().max()) < 1e-4
+    assert torch.allclose(found.transl, unseen.transl + 0.05, atol=1e-6)
+    assert torch.allclose(found.poses[:, 1:], unseen.poses[:, 1:], atol=1e-5)
+
+
+def test_values_between_times_are_linear() -> None:
+    found = between(torch.tensor([[0.0], [2.0], [3.0]]), torch.tensor([0.0, 1.0, 2.0]), torch.tensor([0.25, 1.5, 9.0]))
+    assert found[:, 0].tolist() == pytest.approx([0.5, 2.5, 3.0])
+
+
+def test_zooming_with_the_distance_keeps_the_size_at_that_depth() -> None:
+    camera = Camera.level(focal_px=100.0, size_hw=(64, 64), height_m=1.0, distance_m=3.0)
+    points = torch.tensor([[0.3, 1.2, 0.0], [-0.2, 0.4, 0.0], [0.3, 1.2, 0.5]])
+    closer = zoomed(camera, -0.2, 3.0)
+    assert torch.allclose(camera.project(points)[:2], closer.project(points)[:2], atol=1e-3)
+    assert float((camera.project(points)[2] - closer.project(points)[2]).norm()) > 0.5
+    moved = dollied(points[None], camera, torch.tensor(-0.2), 3.0)[0]
+    assert torch.allclose(camera.project(moved), closer.project(points), atol=1e-3)
+
+
+# Frames
+
+
+@pytest.mark.parametrize(("size_hw", "size_px"), [((512, 512), 512), ((720, 1280), 256), ((994, 1768), 512)])
+def test_windows_hold_the_box_and_divide_by_every_level(size_hw: tuple[int, int], size_px: int) -> None:
+    boxes = np.array([[100.0, 120.0, 430.0, 300.0], [90.0, 0.0, size_hw[0], 200.0]], np.float32)
+    for window, (top, left, bottom, right) in zip(windows_around(boxes, size_hw, size_px), boxes, strict=True):
+        assert all(side % LEVELS[-1] == 0 for side in window.size_hw)
+        assert window.top >= 0 and window.top + window.height <= size_hw[0]
+        assert window.left >= 0 and window.left + window.width <= size_hw[1]
+        assert window.top <= top + 8 and window.top + window.height >= bottom - 8
+        assert window.left <= left + 8 and window.left + window.width >= right - 8
+
+
+def test_the_clean_plate_is_what_stands_behind_the_person() -> None:
+    room = np.random.default_rng(0).integers(0, 255, (24, 32, 3)).astype(np.uint8)
+    frames, person = np.repeat(room[None], 12, 0), np.zeros((12, 24, 32), bool)
+    for i in range(12):
+        frames[i, 6:20, 2 * i : 2 * i + 6] = 200
+        person[i, 5:21, 2 * i : 2 * i + 7] = True
+    plate = estimate_clean_plate(frames, person)
+    assert plate.source == "estimated" and plate.known.all()
+    assert np.array_equal(plate.rgb, room)
+
+
+def test_what_the_person_always_covers_is_unknown() -> None:
+    frames, person = np.full((8, 10, 10, 3), 90, np.uint8), np.zeros((8, 10, 10), bool)
+    person[:, 4:6, 4:6] = True
+    plate = estimate_clean_plate(frames, person)
+    assert not plate.known[4:6, 4:6].any() and plate.known.sum() == 96
+
+
+def test_a_moving_camera_leaves_no_clean_plate() -> None:
+    frames = np.random.default_rng(0).integers(0, 255, (10, 16, 16, 3)).astype(np.uint8)
+    plate = estimate_clean_plate(frames, np.zeros((10, 16, 16), bool))
+    assert plate.source == "none" and not plate.known.any()
+
+
+def test_a_clean_plate_of_another_size_is_refused(tmp_path: Path) -> None:
+    from PIL import Image
+
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "room.png")
+    with pytest.raises(InputError, match="not the same camera"):
+        CleanPlate.read(tmp_path / "room.png", (8, 10))
+
+
+def test_the_empty_room_makes_a_soft_mask_crisp() -> None:
+    truth = torch.zeros(64, 64)
+    truth[16:48, 20:40] = 1.0
+    soft = torch.nn.functional.avg_pool2d(truth[None, None], 3, 1, 1)[0, 0] * 255
+    image = torch.zeros(8, 64, 64)
+    image[:3], image[3], image[4:7], image[7] = 60 + 120 * truth, soft, 60, 255
+    assert float((sharpened(image) / 255 - truth).abs().mean()) < 0.2 * float((soft / 255 - truth).abs().mean())
+
+
+def test_unseen_points_take_the_color_of_their_mirror_image() -> None:
+    rest = torch.tensor([[0.5, 0.0, 0.0], [-0.5, 0.0, 0.0], [0.0, 1.0, 0.0]])
+    seen = SeenColors(torch.tensor([[0.9, 0.1, 0.1], [0.0, 0.0, 0.0], [0.2, 0.2, 0.2]]), torch.tensor([1.0, 0.0, 1.0]))
+    filled = fill_unseen(seen, rest, least_coverage=0.1)
+    assert torch.allclose(filled[1], seen.rgb[0], atol=0.01)
+    assert torch.equal(filled[[0, 2]], seen.rgb[[0, 2]])
+
+
+def test_every_eighth_frame_is_held_out() -> None:
+    assert held_out_frames(26, FitConfig()) == [4, 12, 20]
+    assert held_out_frames(26, FitConfig(held_out_every=0)) == []
+
+
+# The whole
+
+
+@pytest.fixture(scope="module")
+def body() -> Body:
+    return Body.load()
+
+
+@pytest.fixture(scope="module")
+def capture(body: Body, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """A two-colored figure that turns before a gray gradient, drawn by the rasterizer; and its exact track."""
+    binding = spread_over(body, body.shaped(BETAS)[0], 6000)
+    rig = Rig.build(body, binding, BETAS)
+    p = on_the_surface(rig, rig.neighbors())
+    upper = rig.surface[:, 1] > rig.surface[:, 1].mean()
+    p.albedo = torch.where(upper[:, None], torch.tensor([0.8, 0.3, 0.2]), torch.tensor([0.2, 0.4, 0.7]))
+    motion = some_motion(body)
+    camera = Camera.level(focal_px=SIZE * 1.1, size_hw=(SIZE, SIZE), height_m=0.9, distance_m=2.4)
+    room = torch.linspace(0.3, 0.6, SIZE).expand(3, SIZE, SIZE)
+    frames, masks = np.empty((FRAMES, SIZE, SIZE, 3), np.uint8), torch.empty(FRAMES, SIZE, SIZE, dtype=torch.uint8)
+    with torch.no_grad():
+        for i in range(FRAMES):
+            posed = body.pose(motion.poses[i : i + 1], BETAS, motion.transl[i : i + 1])
+            render = draw(rig, p, posed, camera, torch.zeros(1, 3))
+            image = render.rgb[0] + (1 - render.alpha[0]) * room
+            frames[i] = (image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
+            masks[i] = (render.alpha[0, 0] * 255).byte()
+    folder = tmp_path_factory.mktemp("capture")
+    video = write_video(folder / "turn.mp4", frames, times_s=motion.times_s.numpy(), crf=8)
+    empty = (room * 255).round().byte().permute(1, 2, 0).numpy()
+    plate = CleanPlate(empty, np.ones((SIZE, SIZE), bool), "true")
+    return SimpleNamespace(room=plate, video=video, motion=motion, camera=camera, masks=masks, rig=rig, upper=upper)
+
+
+TINY = FitConfig(size_px=SIZE, n_gaussians=1500, stages=(Stage(2, 0.5, 30, 2), Stage(1, 1.0, 40)))
+
+
+def test_a_fit_recovers_the_colors_and_scores_well_on_frames_it_never_saw(capture, body: Body) -> None:
+    result = fit_avatar(capture.video, capture, config=TINY, body=body, truth=capture.room)
+    assert np.mean(result.losses[-10:]) < 0.6 * np.mean(result.losses[:5])
+    assert result.scores is not None and result.scores.background == "true" and result.scores.n_frames == 2
+    assert result.scores.psnr_box_db > 24 and result.scores.psnr_box_fitpose_db > 24
+    albedo, height = result.avatar.albedo, result.avatar.rig.surface[:, 1]
+    middle = capture.rig.surface[:, 1].mean()
+    assert torch.allclose(albedo[height > middle + 0.2].median(0).values, torch.tensor([0.8, 0.3, 0.2]), atol=0.06)
+    assert torch.allclose(albedo[height < middle - 0.2].median(0).values, torch.tensor([0.2, 0.4, 0.7]), atol=0.06)
+    assert result.coverage > 0.8
+
+
+def test_the_same_seed_gives_the_same_avatar(capture, body: Body) -> None:
+    config = replace(TINY, stages=(Stage(2, 0.5, 6, 2),), held_out_every=0)
+    a, b = (fit_avatar(capture.video, capture, config=config, body=body) for _ in range(2))
+    other = fit_avatar(capture.video, capture, config=replace(config, seed=1), body=body)
+    assert a.scores is None
+    for name in ("offsets", "albedo", "log_scales"):
+        assert torch.equal(getattr(a.avatar, name), getattr(b.avatar, name))
+    assert torch.equal(a.motion.poses, b.motion.poses)
+    assert not torch.equal(a.avatar.albedo, other.avatar.albedo)
+
+
+def test_pose_refinement_undoes_a_wrong_pose(capture, body: Body) -> None:
+    wrong = capture.motion.poses.clone()
+    wrong[:, 16, 2] += 0.15 * torch.tensor([1.0, -1.0]).repeat(FRAMES // 2)
+    wrong[:, 0, 1] += 0.08 * torch.tensor([1.0, 1.0, -1.0, -1.0]).repeat(FRAMES // 4)
+    track = SimpleNamespace(motion=replace(capture.motion, poses=wrong), camera=capture.camera, masks=capture.masks)
+    config = replace(TINY, stages=(Stage(2, 0.6, 90, 4),), held_out_every=0, refine_shape=False, refine_lens=False)
+    found = fit_avatar(capture.video, track, config=config, body=body).motion
+
+    def off_px(motion: Motion) -> float:  # of the left hand: shoulder, collar and elbow may share the correction
+        wrists = [body.pose(m.poses, BETAS, m.transl).joints[:, 20:21] for m in (motion, capture.motion)]
+        a, b = (capture.camera.project(w) for w in wrists)
+        return float((a - b).norm(dim=-1).mean())
+
+    assert off_px(found) < 0.6 * off_px(track.motion)
+
+
+def test_too_few_frames_with_a_person_are_refused(capture, body: Body) -> None:
+    few = replace(capture.motion, valid=torch.arange(FRAMES) < 5)
+    track = SimpleNamespace(motion=few, camera=capture.camera, masks=capture.masks)
+    with pytest.raises(InputError, match=r"Only 5 of 16 frames"):
+        fit_avatar(capture.video, track, config=TINY, body=body)
+
+
+def test_a_fitted_avatar_survives_the_disk(capture, body: Body, tmp_path: Path) -> None:
+    config = replace(TINY, stages=(Stage(2, 0.3, 2, 2),))
+    result = fit_avatar(capture.video, capture, config=config, body=body)
+    loaded = Avatar.load(result.avatar.save(tmp_path / "a"), body)
+    assert loaded.card["scores"]["n_frames"] == 2
+    assert loaded.card["fit"]["settings"]["size_px"] == SIZE
