@@ -8,7 +8,8 @@ detector's single-view 3D hint, used for bone directions only.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
@@ -108,7 +109,25 @@ def fit_keypoints(
 
     Stages: pose from the 3D hint alone; distance, root and shape from the torso; the body; then face and hands too.
     """
-    fit = _Fit(keypoints, times_s, body, focal_px, height_m, weights or FitWeights(), detector, on_step)
+    with _one_thread():
+        return _fit_in_stages(
+            _Fit(keypoints, times_s, body, focal_px, height_m, weights or FitWeights(), detector, on_step), iterations
+        )
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Torch on one thread: the tensors are small, and threads that wait for each other on a busy machine
+    made the fit 20 times slower."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _fit_in_stages(fit: _Fit, iterations: int) -> BodyFit:
     fit.run(["body_pose"], 60, reprojected=())
     fit.start_distance()
     fit.run(["shift", "log_distance", "turn", "betas"], 40, reprojected=TORSO)

@@ -99,10 +99,7 @@ class _OtherPeople:
     """Looks for a second person in what the first one leaves of a frame."""
 
     def __init__(self, solutions: Any) -> None:
-        with _native_log_silenced():
-            self._pose = solutions.pose.Pose(
-                static_image_mode=True, model_complexity=1, enable_segmentation=True, min_detection_confidence=0.7
-            )
+        self._solutions, self._pose = solutions, None
 
     def seen(self, image: np.ndarray, first: Any) -> bool:
         """Whether a confident, whole and comparably large second person stands beside the first."""
@@ -118,6 +115,9 @@ class _OtherPeople:
         rest = image.copy()
         rest[mask > 0] = np.median(image[mask == 0], axis=0) if (mask == 0).any() else 127
         with _native_log_silenced():
+            self._pose = self._pose or self._solutions.pose.Pose(
+                static_image_mode=True, model_complexity=1, enable_segmentation=True, min_detection_confidence=0.7
+            )
             found = self._pose.process(rest)
         if found.pose_landmarks is None:
             return False
@@ -132,7 +132,8 @@ class _OtherPeople:
 
     def close(self) -> None:
         """Free the network."""
-        self._pose.close()
+        if self._pose is not None:
+            self._pose.close()
 
 
 def _reduced(frame: np.ndarray) -> np.ndarray:
