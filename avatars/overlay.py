@@ -51,7 +51,7 @@ def mesh_outline(motion: Motion, camera: Camera, index: int, body: Body) -> np.n
     triangles = camera.project(vertices)[0][body.faces].numpy()
     corners = np.round(triangles * 8).clip(-1e6, 1e6).astype(np.int32)
     for triangle in corners:  # one call per triangle: fillPoly of all would cancel overlapping ones
-        cv2.fillConvexPoly(silhouette, triangle, 1, cv2.LINE_8, 3)
+        cv2.fillConvexPoly(silhouette, triangle, (1,), cv2.LINE_8, 3)
     return silhouette
 
 

@@ -186,6 +186,7 @@ def peer_scores(track: Track, truth: Truth, body: Body) -> dict[str, float]:
 
     true = centered(truth.camera.to_camera(torch.from_numpy(truth.keypoints_m).float()))
     ours = centered(track.camera.to_camera(body.pose_motion(track.motion).keypoints_133()))
+    assert track.keypoints.world_m is not None
     peer = centered(track.keypoints.world_m)
     return {
         "mediapipe_mpjpe_mm": 1000 * float((peer - true).norm(dim=-1).nanmean()),
@@ -195,6 +196,7 @@ def peer_scores(track: Track, truth: Truth, body: Body) -> dict[str, float]:
 
 def mask_iou(track: Track, truth: Truth) -> float:
     """Mean intersection over union of the masks at one half."""
+    assert track.masks is not None
     a, b = track.masks > 127, torch.from_numpy(truth.masks) > 127
     return float(((a & b).sum((1, 2)) / (a | b).sum((1, 2)).clamp_min(1)).mean())
 

@@ -108,7 +108,7 @@ class _OtherPeople:
         mask = (first.segmentation_mask > 0.15).astype(np.uint8)
         points, _ = _pose_23(first.pose_landmarks, image.shape[:2])
         hull = cv2.convexHull(points.astype(np.int32))
-        cv2.fillConvexPoly(mask, hull, 1)
+        cv2.fillConvexPoly(mask, hull, (1,))
         size = _torso_px(points)
         reach = max(3, int(0.3 * size))
         mask = cv2.dilate(mask, np.ones((reach, reach), np.uint8))
