@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -83,10 +83,6 @@ class CropStack:
         K = torch.stack([self.cameras[i].resized(size).K for i, size in zip(indices, sizes, strict=True)])
         camera = Camera(K, self.cameras[0].T_cam_world.expand(len(K), 4, 4), (height, width))
         return Crops(x[:, :3], x[:, 3], x[:, 4:7] * known[:, None], known, x[:, 8], x[:, 9], x[:, 10], camera)
-
-    def seen_by(self, change: Callable[[Camera], Camera]) -> CropStack:
-        """The same images with every camera changed."""
-        return replace(self, cameras=tuple(change(camera) for camera in self.cameras))
 
     def over_truth(self, i: int) -> Crops:
         """The i-th usable frame at full size, with the true room as its plate where that is known for scoring."""

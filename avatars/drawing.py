@@ -9,7 +9,6 @@ from avatars.body import PosedBody
 from avatars.camera import Camera
 from avatars.gaussian_parameters import GaussianParameters
 from avatars.gaussians import Gaussians
-from avatars.lens import dollied
 from avatars.rasterizer import Render, rasterize
 from avatars.rig import Rig
 from avatars.shading import shading
@@ -24,17 +23,14 @@ def draw(
     *,
     shade: bool = True,
     surface: Tensor | None = None,
-    log_zoom: Tensor | None = None,
-    depth_m: float = 0.0,
 ) -> Render:
     """The Gaussians on a posed body as the capture's camera sees them, in the capture's light and at its exposure.
 
-    `surface` stands in for the rig's own while betas are refined, `log_zoom` (`lens.dollied`) while the lens is.
+    `surface` stands in for the rig's own while betas are refined.
     """
     points = rig.pose(posed, p.offsets, p.quats, surface)
-    means, log_scales = points.means, p.log_scales
-    if log_zoom is not None:
-        means, log_scales = dollied(means, camera, log_zoom, depth_m), log_scales + log_zoom
     colors = p.albedo[None] * shading(points.normals, p.light) if shade else p.albedo[None]
     colors = colors * exposure.exp()[:, None]
-    return rasterize(Gaussians(means, points.quats, log_scales.exp(), p.opacity_logits.sigmoid(), colors), camera)
+    return rasterize(
+        Gaussians(points.means, points.quats, p.log_scales.exp(), p.opacity_logits.sigmoid(), colors), camera
+    )

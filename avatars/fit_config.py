@@ -47,17 +47,15 @@ class FitConfig:
     """The person's crop is about this many pixels on its longer side; smaller videos are not enlarged."""
     n_gaussians: int | None = None
     """None: from the size, about 40k at 256 and 100k at 512."""
-    stages: tuple[Stage, ...] = (Stage(4, 0.1, 700, 8), Stage(2, 0.35, 500, 3), Stage(1, 1.0, 600))
+    stages: tuple[Stage, ...] = (Stage(4, 0.1, 300, 8), Stage(2, 0.25, 500, 5), Stage(1, 1.0, 700))
     held_out_every: int = 8
     """Every so many frames one is kept from fitting and scored; 0 keeps none."""
-    score_frames: int = 48
+    score_frames: int = 24
     """At most so many of them are scored."""
     color_init: bool = True
     """Colors projected from the frames instead of gray."""
     refine_pose: bool = True
     refine_shape: bool = True
-    refine_lens: bool = True
-    """Refine the focal length, which tracking mostly guesses."""
     shading: bool = True
     """Fit a smooth light in the capture's world and take it off the colors."""
     exposure: bool = True
@@ -71,9 +69,9 @@ class FitConfig:
         """Settings behind a single word: draft is for a first look, high takes about twice as long as standard."""
         config = FitConfig(size_px=size_px, seed=seed)
         if quality == "draft":
-            return replace(config, stages=(Stage(4, 0.1, 350, 8), Stage(2, 0.4, 250, 3)), score_frames=16)
+            return replace(config, stages=(Stage(4, 0.1, 200, 8), Stage(2, 0.3, 250, 4)), score_frames=16)
         if quality == "high":
-            return replace(config, stages=(Stage(4, 0.1, 1200, 8), Stage(2, 0.35, 1000, 3), Stage(1, 1.4, 1600)))
+            return replace(config, stages=(Stage(4, 0.1, 400, 8), Stage(2, 0.25, 1000, 5), Stage(1, 1.2, 1600)))
         return config
 
     @property

@@ -29,7 +29,6 @@ from avatars.fit_config import FitConfig, Stage
 from avatars.fit_target import FitTarget, difference
 from avatars.gaussian_parameters import GaussianParameters, on_the_surface, refined
 from avatars.gaussians import Gaussians
-from avatars.lens import zoomed
 from avatars.metrics import Scores
 from avatars.motion import Motion
 from avatars.pose_refinement import PoseRefinement
@@ -49,8 +48,6 @@ COLOR_FRAMES = 36
 
 SHAPE_LR = 0.01
 """Step of the betas (standard deviations)."""
-ZOOM_LR = 0.002
-"""Step of the focal length's logarithm."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,8 +75,6 @@ class Fit:
     crops: CropStack
     train: list[int]
     """Crops that are fitted; poses and exposures have one row for each."""
-    depth_m: float
-    """The person's mean distance from the camera at the start."""
     pose: PoseRefinement
     exposure: RowAdam
     generator: torch.Generator
@@ -89,20 +84,17 @@ class Fit:
     coverage: float = 0.0
     level: int = 0
     """Of the stage entered last."""
-    log_zoom: float = 0.0
-    """By how much the focal length was changed (`lens.zoomed`), natural logarithm."""
 
     @staticmethod
     def start(config: FitConfig, body: Body, crops: CropStack, train: list[int], motion: Motion) -> Fit:
         """No Gaussians yet. `motion` has the frames of `crops`."""
         rows = motion[torch.tensor(train)]
-        pose = PoseRefinement.of(rows, rotation_lr=0.006, transl_lr=0.003, decay=0.5, smoothness=10.0)
+        pose = PoseRefinement.of(rows, rotation_lr=0.006, transl_lr=0.003, decay=0.5, smoothness=10.0, spread=0.6)
         exposure = RowAdam(len(train), torch.full((3,), 0.002), decay=2.0, smoothness=20.0)
         generator = torch.Generator().manual_seed(config.seed)
         betas = torch.zeros(body.n_betas)
         betas[: len(motion.betas)] = motion.betas[: body.n_betas]
-        depth_m = float(crops.cameras[0].to_camera(motion.transl)[:, 2].mean())
-        return Fit(config, body, betas, crops, train, depth_m, pose, exposure, generator)
+        return Fit(config, body, betas, crops, train, pose, exposure, generator)
 
     def avatar(self) -> Avatar:
         """The avatar as it stands."""
@@ -151,9 +143,7 @@ def fit_avatar(
         fit={"settings": asdict(config), "frames": len(crops), "coverage": round(fit.coverage, 4)},
         scores=None if scores is None else scores.as_dict(),
     )
-    depth_m = fit.depth_m / math.exp(fit.log_zoom)
-    camera = zoomed(track.camera, fit.log_zoom, depth_m)
-    return FitResult(avatar, scores, replace(whole, betas=fit.betas), camera, fit.coverage, losses)
+    return FitResult(avatar, scores, replace(whole, betas=fit.betas), track.camera, fit.coverage, losses)
 
 
 def read_crops(
@@ -228,78 +218,43 @@ def _sighting(fit: Fit, row: int, level: int) -> Sighting:
     return Sighting(crop, points.means[0], points.normals[0].t(), depth_m, gain)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Common:
-    """What all frames have in common beside the Gaussians, while it is refined; None once it is settled."""
-
-    betas: Tensor | None
-    log_zoom: Tensor | None
-
-    @staticmethod
-    def of(fit: Fit, stage: Stage) -> Common:
-        """Shape in coarse stages only, where joints and surface move together before offsets settle."""
-        shape = fit.config.refine_shape and stage.level >= 4
-        lens = fit.config.refine_lens and stage.level >= 2
-        return Common(
-            fit.betas.clone().requires_grad_() if shape else None,
-            torch.zeros(()).requires_grad_() if lens else None,
-        )
-
-    def groups(self) -> list[dict[str, Any]]:
-        """Parameter groups for the optimizer."""
-        rates = ((self.betas, SHAPE_LR), (self.log_zoom, ZOOM_LR))
-        return [{"params": [value], "lr": lr, "base_lr": lr} for value, lr in rates if value is not None]
-
-    def settle(self, fit: Fit) -> None:
-        """Keep what was found."""
-        assert fit.rig is not None
-        if self.betas is not None:
-            fit.betas = self.betas.detach().clone()
-            fit.rig = Rig.build(fit.body, fit.rig.binding, fit.betas)
-        if self.log_zoom is not None:
-            found, depth_m = float(self.log_zoom.detach()), fit.depth_m
-            fit.crops = fit.crops.seen_by(lambda camera: zoomed(camera, found, depth_m))
-            fit.log_zoom += found
-            fit.depth_m *= math.exp(found)
-
-
 def run_stage(fit: Fit, stage: Stage) -> list[float]:
-    """Optimize Gaussians, poses, exposure, lens and, in a coarse stage, shape. Returns the loss of every iteration."""
+    """Optimize Gaussians, poses, exposure and, in a coarse stage, shape. Returns the loss of every iteration."""
     assert fit.rig is not None and fit.parameters is not None
-    common = Common.of(fit, stage)
-    optimizer = _optimizer(fit, stage, common)
+    shape = _shape_leaf(fit, stage)
+    optimizer = _optimizer(fit, stage, shape)
     losses = []
     batches = _shuffled(len(fit.train), stage.iterations, stage.batch, fit.generator)
     for step, rows in enumerate(progress(batches, f"fit 1/{stage.level}", stage.iterations)):
         rate = 0.1 ** (step / max(stage.iterations, 1))
         for group in optimizer.param_groups:
             group["lr"] = group["base_lr"] * rate
-        losses.append(_iterate(fit, stage, rows, optimizer, common, max(rate, 0.3)))
-    common.settle(fit)
+        losses.append(_iterate(fit, stage, rows, optimizer, shape, max(rate, 0.3), tie=2 * (step % 2)))
+    if shape is not None:
+        fit.betas = shape.detach().clone()
+        fit.rig = Rig.build(fit.body, fit.rig.binding, fit.betas)
     return losses
 
 
 def _iterate(
-    fit: Fit, stage: Stage, rows: Tensor, optimizer: torch.optim.Optimizer, common: Common, rate: float
+    fit: Fit,
+    stage: Stage,
+    rows: Tensor,
+    optimizer: torch.optim.Optimizer,
+    shape: Tensor | None,
+    rate: float,
+    *,
+    tie: int,
 ) -> float:
+    """One step on a batch of rows; `tie` weighs the ties (twice as much in every other step, to save time)."""
     config, rig, p = fit.config, fit.rig, fit.parameters
     assert rig is not None and p is not None and fit.ties is not None
     crops = fit.crops.take([fit.train[row] for row in rows.tolist()], stage.level)
     correction, exposure = fit.pose.corrections.leaf(rows), fit.exposure.leaf(rows)
-    betas = common.betas
-    surface = None if betas is None else rig.binding.interpolate(fit.body.shaped(betas)[0])
-    posed = fit.pose.pose(fit.body, fit.betas if betas is None else betas, rows, correction)
-    render = draw(
-        rig,
-        p,
-        posed,
-        crops.camera,
-        exposure,
-        shade=config.shading,
-        surface=surface,
-        log_zoom=common.log_zoom,
-        depth_m=fit.depth_m,
-    )
+    betas = fit.betas if shape is None else shape
+    surface = None if shape is None else rig.binding.interpolate(fit.body.shaped(shape)[0])
+    posed = fit.pose.pose(fit.body, betas, rows, correction)
+    render = draw(rig, p, posed, crops.camera, exposure, shade=config.shading, surface=surface)
     dice = torch.rand(3, generator=fit.generator)
     colors = torch.rand(len(rows), 3, generator=fit.generator) * float(config.random_background)
     target = FitTarget.of(crops, colors, over_plate=bool(dice[0] < 0.7))
@@ -308,7 +263,8 @@ def _iterate(
     loss = difference(render, target, ssim_weight=w.ssim, mask_weight=w.mask, shift=shift)
     optimizer.zero_grad(set_to_none=False)
     loss.backward()
-    fit.ties.add_gradient(p, w.shrink)
+    if tie:
+        fit.ties.add_gradient(p, w.shrink, tie)
     if stage.level >= 2:  # thinner than a pixel or a Gaussian: silhouettes would only eat fingers, noses and toes away
         assert p.offsets.grad is not None
         p.offsets.grad[rig.binding.region >= FACE] = 0.0
@@ -322,7 +278,7 @@ def _iterate(
     return float(loss.detach())
 
 
-def _optimizer(fit: Fit, stage: Stage, common: Common) -> torch.optim.Optimizer:
+def _optimizer(fit: Fit, stage: Stage, shape: Tensor | None) -> torch.optim.Optimizer:
     """Adam whose step sizes follow the Gaussians' spacing."""
     p, spacing = fit.parameters, float(fit.ties.spacing_m.median())  # type: ignore[union-attr]
     assert p is not None
@@ -336,10 +292,18 @@ def _optimizer(fit: Fit, stage: Stage, common: Common) -> torch.optim.Optimizer:
         "light": 0.002 if fit.config.shading else 0.0,
     }
     groups = [{"params": [value], "lr": lrs[name], "base_lr": lrs[name]} for name, value in p.leaves().items()]
-    groups += common.groups()
+    if shape is not None:
+        groups.append({"params": [shape], "lr": SHAPE_LR, "base_lr": SHAPE_LR})
     for group in groups:
         group["params"][0].grad = torch.zeros_like(group["params"][0])
     return torch.optim.Adam(groups, betas=(0.9, 0.99), eps=1e-12, fused=True)
+
+
+def _shape_leaf(fit: Fit, stage: Stage) -> Tensor | None:
+    """Betas to be refined in a coarse stage: joints and surface move together, before offsets settle."""
+    if not fit.config.refine_shape or stage.level < 4:
+        return None
+    return fit.betas.clone().requires_grad_()
 
 
 def _shuffled(n: int, iterations: int, batch: int, generator: torch.Generator) -> Iterator[Tensor]:

@@ -25,14 +25,16 @@ class PoseRefinement:
     corrections: RowAdam
 
     @staticmethod
-    def of(motion: Motion, *, rotation_lr: float, transl_lr: float, decay: float, smoothness: float) -> PoseRefinement:
+    def of(
+        motion: Motion, *, rotation_lr: float, transl_lr: float, decay: float, smoothness: float, spread: float = 0.0
+    ) -> PoseRefinement:
         """No corrections yet. Learning rates in radians and meters; face and eyes are left as tracked."""
         lr = torch.full((WIDTH,), rotation_lr)
         lr[-3:] = transl_lr
         rows = lr[:-3].view(N_JOINTS, 3)
         rows[25:55] *= 0.5  # fingers: small in the image, easily led astray
         rows[[JAW, LEFT_EYE, RIGHT_EYE]] = 0.0
-        return PoseRefinement(motion, RowAdam(len(motion), lr, decay=decay, smoothness=smoothness))
+        return PoseRefinement(motion, RowAdam(len(motion), lr, decay=decay, smoothness=smoothness, spread=spread))
 
     def pose(
         self, body: Body, betas: Tensor, rows: Int[Tensor, " b"], corrections: Float[Tensor, "b width"]

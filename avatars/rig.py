@@ -8,6 +8,7 @@ five times slower on a CPU.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -84,14 +85,16 @@ class Rig:
         A = posed.A_world_rest
         frames = A.shape[0]
         joints = torch.cat([A.reshape(frames, -1, 12), _aligned_quaternions(A[..., :3], self.body.parents)], -1)
-        blended = (joints.transpose(1, 2).reshape(frames * 16, -1) @ self.weights_t).view(frames, 16, -1)
-        M = blended.unbind(1)
-        rest = ((self.surface if surface is None else surface) + offsets).t()
-        x, y, z = self._displaced(rest, posed).unbind(-2)
-        means = torch.stack([M[r] * x + M[r + 1] * y + M[r + 2] * z + M[r + 3] for r in (0, 4, 8)], -1)
-        nx, ny, nz = self.normals.t()
-        normals = torch.stack([M[r] * nx + M[r + 1] * ny + M[r + 2] * nz for r in (0, 4, 8)], -2)
-        return PosedPoints(means, _product(M[12:], quats.t()), normals)
+        surface = self.surface if surface is None else surface
+        rest = self._displaced((surface + offsets).t().contiguous(), posed)
+        means, turned, normals = _Skinning.apply(
+            joints.transpose(1, 2),
+            rest.expand(frames, -1, -1),
+            quats.t().contiguous(),
+            self.weights_t,
+            self.normals.t().contiguous(),
+        )  # type: ignore[misc]
+        return PosedPoints(means, turned, normals)
 
     def _displaced(self, rest: Float[Tensor, "3 n"], posed: PosedBody) -> Float[Tensor, "*frames 3 n"]:
         """Rest positions moved by expression and, where the body has them, by pose correctives."""
@@ -127,16 +130,56 @@ def _aligned_quaternions(
     return q * torch.from_numpy(signs)[..., None]
 
 
-def _product(a: tuple[Tensor, ...], b: Float[Tensor, "4 n"]) -> Float[Tensor, "frames n 4"]:
-    """Hamilton product of rows a (w, x, y, z) and b."""
-    aw, ax, ay, az = a
-    bw, bx, by, bz = b
-    return torch.stack(
-        [
-            aw * bw - ax * bx - ay * by - az * bz,
-            aw * bx + ax * bw + ay * bz - az * by,
-            aw * by - ax * bz + ay * bw + az * bx,
-            aw * bz + ax * by - ay * bx + az * bw,
-        ],
-        -1,
-    )
+class _Skinning(torch.autograd.Function):
+    """Blend, move and turn, with the backward pass written out: half the time of recording forty small operations."""
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any,
+        joints: Float[Tensor, "frames 16 55"],
+        rest: Float[Tensor, "frames 3 n"],
+        quats: Float[Tensor, "4 n"],
+        weights_t: Float[Tensor, "55 n"],
+        normals: Float[Tensor, "3 n"],
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        frames, n = rest.shape[0], rest.shape[2]
+        blended = (joints.reshape(frames * 16, -1) @ weights_t).view(frames, 16, n)
+        A = blended[:, :12].view(frames, 3, 4, n)
+        ctx.save_for_backward(blended, rest, quats, weights_t)
+        means = torch.stack([_along(A[:, r], rest) + A[:, r, 3] for r in range(3)], -1)
+        turned = torch.stack([_along(A[:, r], normals[None]) for r in range(3)], 1)
+        return means, torch.stack(_product(blended[:, 12:], quats[None]), -1), turned
+
+    @staticmethod
+    def backward(ctx: Any, d_means: Tensor, d_quats: Tensor, d_normals: Tensor | None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        """Normals only shade: nothing is asked of them."""
+        blended, rest, quats, weights_t = ctx.saved_tensors
+        frames, n = rest.shape[0], rest.shape[2]
+        by_mean, by_quat = d_means.transpose(1, 2).contiguous(), d_quats.transpose(1, 2).contiguous()
+        d_blended = torch.empty_like(blended)
+        d_A = d_blended[:, :12].view(frames, 3, 4, n)
+        torch.mul(by_mean[:, :, None], rest[:, None], out=d_A[:, :, :3])
+        d_A[:, :, 3] = by_mean
+        sign = torch.tensor([1.0, -1.0, -1.0, -1.0])[:, None]
+        d_blended[:, 12:] = torch.stack(_product(by_quat, (sign * quats)[None]), 1)
+        d_joints = (d_blended.view(frames * 16, n) @ weights_t.t()).view(frames, 16, -1)
+        A = blended[:, :12].view(frames, 3, 4, n)
+        d_rest = torch.stack([sum(A[:, r, c] * by_mean[:, r] for r in range(3)) for c in range(3)], 1)  # type: ignore
+        conjugate = sign * blended[:, 12:]
+        return d_joints, d_rest, torch.stack(_product(conjugate, by_quat), 1).sum(0), None, None
+
+
+def _along(row: Float[Tensor, "frames 4 n"], xyz: Float[Tensor, "*frames 3 n"]) -> Float[Tensor, "frames n"]:
+    return torch.addcmul(torch.addcmul(row[:, 0] * xyz[:, 0], row[:, 1], xyz[:, 1]), row[:, 2], xyz[:, 2])
+
+
+def _product(a: Float[Tensor, "frames 4 n"], b: Float[Tensor, "*frames 4 n"]) -> list[Float[Tensor, "frames n"]]:
+    """Hamilton product of rows a and b (w, x, y, z)."""
+    aw, ax, ay, az = a.unbind(1)
+    bw, bx, by, bz = b.unbind(1)
+    return [
+        aw * bw - ax * bx - ay * by - az * bz,
+        aw * bx + ax * bw + ay * bz - az * by,
+        aw * by - ax * bz + ay * bw + az * bx,
+        aw * bz + ax * by - ay * bx + az * bw,
+    ]

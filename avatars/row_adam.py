@@ -18,10 +18,18 @@ class RowAdam:
     BETA1, BETA2 = 0.8, 0.98
 
     def __init__(
-        self, rows: int, lr: Float[Tensor, " columns"], *, decay: float = 0.0, smoothness: float = 0.0
+        self,
+        rows: int,
+        lr: Float[Tensor, " columns"],
+        *,
+        decay: float = 0.0,
+        smoothness: float = 0.0,
+        spread: float = 0.0,
     ) -> None:
+        """Learning rates `lr` per column; `spread` in [0, 1) is the share of a row's step that the rows beside it take,
+        too (squared for those two away): errors of rows in sequence are alike, and each row is seldom visited."""
         self.values = torch.zeros(rows, len(lr))
-        self.lr, self.decay, self.smoothness = lr, decay, smoothness
+        self.lr, self.decay, self.smoothness, self.spread = lr, decay, smoothness, spread
         self._first = torch.zeros_like(self.values)
         self._second = torch.zeros_like(lr)
         self._row_steps = torch.zeros(rows)
@@ -51,4 +59,9 @@ class RowAdam:
             last = len(self.values) - 1
             around = self.values[(rows - 1).abs()] + self.values[last - (last - rows - 1).abs()]
             move = move + self.smoothness * (0.5 * around - here)
-        self.values[rows] = here + rate * self.lr * move
+        move = rate * self.lr * move
+        self.values[rows] = here + move
+        for step, share in ((1, self.spread), (2, self.spread**2)) if self.spread > 0 else ():
+            for beside in (rows - step, rows + step):
+                inside = (beside >= 0) & (beside < len(self.values))
+                self.values.index_add_(0, beside[inside], share * move[inside])

@@ -47,15 +47,15 @@ class Ties:
         return Ties(matrix.to_sparse_csr(), matrix.t().coalesce().to_sparse_csr(), neighbors.spacing_m, table, pull)
 
     @torch.no_grad()
-    def add_gradient(self, p: GaussianParameters, shrink: float) -> None:
-        """Add the energy's gradient to `p`'s, and that of Gaussians wider than twice their spacing."""
+    def add_gradient(self, p: GaussianParameters, shrink: float, times: float = 1.0) -> None:
+        """Add `times` the energy's gradient to `p`'s, and that of Gaussians wider than twice their spacing."""
         n = len(self.spacing_m)
         in_spacings = p.offsets / self.spacing_m[:, None]
         values = torch.cat([in_spacings, p.log_scales, p.albedo], -1)
         gradient = 2 * (self.matrix_t @ (self.weights * (self.matrix @ values)))
         assert p.offsets.grad is not None and p.log_scales.grad is not None and p.albedo.grad is not None
-        p.offsets.grad += (gradient[:, :3] + 2 * self.pull * in_spacings) / self.spacing_m[:, None]
-        p.log_scales.grad += gradient[:, 3:6]
-        p.albedo.grad += gradient[:, 6:]
+        p.offsets.grad += times * (gradient[:, :3] + 2 * self.pull * in_spacings) / self.spacing_m[:, None]
+        p.log_scales.grad += times * gradient[:, 3:6]
+        p.albedo.grad += times * gradient[:, 6:]
         excess = (p.log_scales - (2 * self.spacing_m).log()[:, None]).clamp_min(0)
-        p.log_scales.grad += (2 * shrink / n) * excess
+        p.log_scales.grad += times * (2 * shrink / n) * excess

@@ -23,7 +23,6 @@ from avatars.errors import InputError
 from avatars.fit_config import FitConfig, Stage
 from avatars.fitting import fit_avatar, held_out_frames
 from avatars.gaussian_parameters import on_the_surface
-from avatars.lens import dollied, zoomed
 from avatars.losses import block_ssim, laplacian, mask_loss, weighted_l1
 from avatars.metrics import gaussian_window, psnr, ssim
 from avatars.motion import Motion
@@ -136,7 +135,7 @@ def test_the_ties_gradient_is_that_of_their_energy(body: Body) -> None:
         assert float((leaf.grad - wanted).abs().max()) < 1e-4 * float(wanted.abs().max())
 
 
-# Poses and lens
+# Poses
 
 
 def test_row_adam_finds_each_rows_own_minimum() -> None:
@@ -188,16 +187,6 @@ def test_corrections_carry_over_to_the_frames_between(body: Body) -> None:
 def test_values_between_times_are_linear() -> None:
     found = between(torch.tensor([[0.0], [2.0], [3.0]]), torch.tensor([0.0, 1.0, 2.0]), torch.tensor([0.25, 1.5, 9.0]))
     assert found[:, 0].tolist() == pytest.approx([0.5, 2.5, 3.0])
-
-
-def test_zooming_with_the_distance_keeps_the_size_at_that_depth() -> None:
-    camera = Camera.level(focal_px=100.0, size_hw=(64, 64), height_m=1.0, distance_m=3.0)
-    points = torch.tensor([[0.3, 1.2, 0.0], [-0.2, 0.4, 0.0], [0.3, 1.2, 0.5]])
-    closer = zoomed(camera, -0.2, 3.0)
-    assert torch.allclose(camera.project(points)[:2], closer.project(points)[:2], atol=1e-3)
-    assert float((camera.project(points)[2] - closer.project(points)[2]).norm()) > 0.5
-    moved = dollied(points[None], camera, torch.tensor(-0.2), 3.0)[0]
-    assert torch.allclose(camera.project(moved), closer.project(points), atol=1e-3)
 
 
 # Frames
@@ -333,7 +322,7 @@ def test_pose_refinement_undoes_a_wrong_pose(capture, body: Body) -> None:
     wrong[:, 16, 2] += 0.15 * torch.tensor([1.0, -1.0]).repeat(FRAMES // 2)
     wrong[:, 0, 1] += 0.08 * torch.tensor([1.0, 1.0, -1.0, -1.0]).repeat(FRAMES // 4)
     track = SimpleNamespace(motion=replace(capture.motion, poses=wrong), camera=capture.camera, masks=capture.masks)
-    config = replace(TINY, stages=(Stage(2, 0.6, 90, 4),), held_out_every=0, refine_shape=False, refine_lens=False)
+    config = replace(TINY, stages=(Stage(2, 0.6, 90, 4),), held_out_every=0, refine_shape=False)
     found = fit_avatar(capture.video, track, config=config, body=body).motion
 
     def off_px(motion: Motion) -> float:  # of the left hand: shoulder, collar and elbow may share the correction
