@@ -26,10 +26,13 @@ class Command(Protocol):
 def main(commands: Any, *, prog: str, description: str, argv: Sequence[str] | None = None) -> int:
     """Parse `argv` into one of `commands` (a Union of dataclasses with `run`), run it, return the exit code.
 
-    Set SPLAT_AVATARS_DEBUG=1 to see the traceback of any error.
+    Set SPLAT_AVATARS_DEBUG=1 to see the traceback of any error. OpenMP's threads are told, before torch loads, to sleep
+    while they wait: by default they spin, and on a machine that does anything else two threads then take 5 to 25 times
+    as long as one.
     """
     import tyro
 
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     for chatty in ("absl", "matplotlib", "PIL", "jax", "trimesh", "numexpr", "h5py"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
