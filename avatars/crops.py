@@ -21,10 +21,12 @@ LEVELS = (1, 2, 4, 8)
 
 EDGE_BAND = 0.012
 """Half width of the band around a mask's edge where it is not trusted, as a share of the crop's longer side."""
-UNSURE = 0.015
-"""Half width of the band around a mask's edge that the clean plate decides, as a share of the crop's longer side."""
+UNDECIDED = (20.0, 235.0)
+"""A mask between these, of 255, leaves the decision to the clean plate."""
 DIFFERS = (12.0, 34.0)
 """Largest channel difference from the clean plate, in 8-bit steps, that means the room, and that means the person."""
+DARKEST_SHADOW = 0.4
+"""How dark a shadow may be, relative to the room in light, and still count as room."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,7 +43,7 @@ class Crops:
     sure: Float[Tensor, "b height width"]
     """How far the mask is trusted, in [0.1, 1]: little in a band around its edge; 0 in the padding."""
     near: Float[Tensor, "b height width"]
-    """1 at and around the person, falling to 0 farther away."""
+    """1 at the person, and around it where something else than the room, or its shadow, is seen; 0 elsewhere."""
     inside: Float[Tensor, "b height width"]
     """1 where there is a frame, 0 in the padding."""
     camera: Camera
@@ -221,25 +223,30 @@ def dilated(masks: Float[Tensor, "frames height width"], radius: int) -> Float[T
 
 
 def sharpened(image: Float[Tensor, "8 height width"]) -> Float[Tensor, "height width"]:
-    """The mask (0 to 255) made crisp by the empty room: near its edge, what differs from the room is the person.
+    """The mask (0 to 255) made crisp by the empty room: where it is undecided, what is unlike the room is the person.
 
-    A segmentation network's mask is soft and misses fingers; where the room is known the frame itself says better.
-    Where it is not, or away from the edge, the mask stays.
+    Where the room is not known, or the mask is decided, the mask stays.
     """
-    rgb, mask, plate, known = image[:3], image[3], image[4:7], image[7] > 254
-    radius = max(round(UNSURE * max(mask.shape)), 2)
-    wide, narrow = dilated(mask[None], radius)[0], -dilated(-mask[None], radius)[0]
-    unsure = (wide - narrow > 60) & known
+    mask, known = image[3], image[7] > 254
+    undecided = (mask > UNDECIDED[0]) & (mask < UNDECIDED[1]) & known
+    return torch.where(undecided, 255 * unlike_room(image, darkest_shadow=1.0), mask)
+
+
+def unlike_room(image: Float[Tensor, "8 height width"], *, darkest_shadow: float) -> Float[Tensor, "height width"]:
+    """0 where a pixel shows the empty room, in light or in shadow, 1 where it shows something else."""
+    rgb, plate = image[:3], image[4:7]
+    brightness = ((rgb * plate).sum(0) / plate.square().sum(0).clamp_min(1.0)).clamp(darkest_shadow, 1.0)
     lowest, highest = DIFFERS
-    differs = (((rgb - plate).abs().amax(0) - lowest) / (highest - lowest)).clamp(0, 1) * 255
-    return torch.where(unsure, differs, mask)
+    return (((rgb - brightness * plate).abs().amax(0) - lowest) / (highest - lowest)).clamp(0, 1)
 
 
-def _trust(mask: Float[Tensor, "height width"]) -> Float[Tensor, "2 height width"]:
+def _trust(image: Float[Tensor, "8 height width"]) -> Float[Tensor, "2 height width"]:
     """How far the mask is trusted, and where the person is near (`Crops.sure`, `Crops.near`), times 255."""
+    mask = image[3:4]
     radius = max(round(EDGE_BAND * max(mask.shape)), 1)
-    wide, narrow = dilated(mask[None], radius), -dilated(-mask[None], radius)
-    return torch.cat([255.0 - 0.9 * (wide - narrow), dilated(wide, radius)])
+    wide, narrow = dilated(mask, radius), -dilated(-mask, radius)
+    near = torch.maximum(mask, dilated(wide, radius) * unlike_room(image, darkest_shadow=DARKEST_SHADOW))
+    return torch.cat([255.0 - 0.9 * (wide - narrow), near])
 
 
 def _stack(
@@ -253,7 +260,7 @@ def _stack(
         full[3] = sharpened(full)
         for level in LEVELS:
             reduced = F.avg_pool2d(full[None], level)[0] if level > 1 else full
-            images[level].append(torch.cat([reduced, _trust(reduced[3])]).round().to(torch.uint8))
+            images[level].append(torch.cat([reduced, _trust(reduced)]).round().to(torch.uint8))
         cropped = camera.cropped(window.top, window.left, (window.height, window.width))
         cameras.append(cropped.resized(window.size_hw))
     return CropStack(tuple(usable.tolist()), tuple(cameras), images, plate.source)
