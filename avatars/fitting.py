@@ -89,7 +89,7 @@ class Fit:
     def start(config: FitConfig, body: Body, crops: CropStack, train: list[int], motion: Motion) -> Fit:
         """No Gaussians yet. `motion` has the frames of `crops`."""
         rows = motion[torch.tensor(train)]
-        pose = PoseRefinement.of(rows, rotation_lr=0.006, transl_lr=0.003, decay=0.5, smoothness=10.0, spread=0.6)
+        pose = PoseRefinement.of(rows, rotation_lr=0.01, transl_lr=0.005, decay=0.2, smoothness=2.0)
         exposure = RowAdam(len(train), torch.full((3,), 0.002), decay=2.0, smoothness=20.0)
         generator = torch.Generator().manual_seed(config.seed)
         betas = torch.zeros(body.n_betas)
@@ -223,13 +223,15 @@ def run_stage(fit: Fit, stage: Stage) -> list[float]:
     assert fit.rig is not None and fit.parameters is not None
     shape = _shape_leaf(fit, stage)
     optimizer = _optimizer(fit, stage, shape)
+    fit.pose.corrections.spread = 0.6 if stage.level > 1 else 0.0
+    pose_rate = 1.0 if stage.level > 1 else 0.3  # the last stage polishes
     losses = []
     batches = _shuffled(len(fit.train), stage.iterations, stage.batch, fit.generator)
     for step, rows in enumerate(progress(batches, f"fit 1/{stage.level}", stage.iterations)):
         rate = 0.1 ** (step / max(stage.iterations, 1))
         for group in optimizer.param_groups:
             group["lr"] = group["base_lr"] * rate
-        losses.append(_iterate(fit, stage, rows, optimizer, shape, max(rate, 0.3), tie=2 * (step % 2)))
+        losses.append(_iterate(fit, stage, rows, optimizer, shape, max(rate, 0.2) * pose_rate, tie=2 * (step % 2)))
     if shape is not None:
         fit.betas = shape.detach().clone()
         fit.rig = Rig.build(fit.body, fit.rig.binding, fit.betas)
