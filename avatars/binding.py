@@ -120,12 +120,12 @@ def find_neighbors(
     points: Float[Tensor, "n 3"], normals: Float[Tensor, "n 3"], weights: Float[Tensor, "n 55"], k: int = 6
 ) -> Neighbors:
     """Nearest points whose normals agree and which move with the same joints (no finger is tied to the next)."""
-    from scipy.spatial import cKDTree
+    from scipy.spatial import KDTree
 
     candidates = min(2 * k + 4, len(points) - 1)
-    tree = cKDTree(points.numpy())
+    tree = KDTree(points.numpy())
     distance, found = tree.query(points.numpy(), k=candidates + 1, workers=-1)
-    distance, found = torch.from_numpy(distance[:, 1:]).float(), torch.from_numpy(found[:, 1:])
+    distance, found = torch.from_numpy(distance[:, 1:]).float(), torch.from_numpy(np.asarray(found)[:, 1:])
     facing = torch.einsum("nc,nkc->nk", normals, normals[found]) > 0.3
     unit = torch.nn.functional.normalize(weights, dim=-1)
     together = torch.stack([(unit * unit[found[:, j]]).sum(-1) > 0.5 for j in range(candidates)], -1)

@@ -84,7 +84,7 @@ def fill_unseen(
     The mirror plane is x = 0 of the T-pose: what only the left side shows is a better guess for the right than the
     nearest color is.
     """
-    from scipy.spatial import cKDTree
+    from scipy.spatial import KDTree
 
     good = seen.coverage > least_coverage
     if not bool(good.any()):
@@ -93,7 +93,7 @@ def fill_unseen(
         return seen.rgb
     source, colors = rest[good], seen.rgb[good]
     both = torch.cat([source, source * torch.tensor([-1.0, 1.0, 1.0])])
-    distance, index = cKDTree(both.numpy()).query(rest[~good].numpy(), k=min(k, len(both)), workers=-1)
+    distance, index = KDTree(both.numpy()).query(rest[~good].numpy(), k=min(k, len(both)), workers=-1)
     index = torch.from_numpy(index).reshape(len(distance), -1) % len(source)
     weight = 1.0 / (torch.from_numpy(distance).float().reshape(len(distance), -1) + 1e-3) ** 2
     filled = seen.rgb.clone()

@@ -99,13 +99,8 @@ class Fit:
     def avatar(self) -> Avatar:
         """The avatar as it stands."""
         assert self.rig is not None and self.parameters is not None
-        p = self.parameters
-        return Avatar(
-            body=self.body,
-            betas=self.betas.clone(),
-            binding=self.rig.binding,
-            **{name: value.detach().clone() for name, value in p.leaves().items()},
-        )
+        leaves = self.parameters.require_gradients(False).leaves()
+        return Avatar(self.body, self.betas.clone(), self.rig.binding, **leaves)  # type: ignore[arg-type]
 
 
 def fit_avatar(
@@ -158,6 +153,8 @@ def read_crops(
 
     Raises InputError when there are fewer than 8.
     """
+    if track.masks is None:
+        raise InputError(f"The track of {video} has no masks, which fitting needs; track it again with masks.")
     usable = torch.nonzero(track.motion.valid).squeeze(-1)
     if len(usable) < 8:
         raise InputError(f"Only {len(usable)} of {len(track.motion)} frames of {video} show a person; 8 are needed.")

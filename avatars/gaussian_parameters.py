@@ -71,12 +71,12 @@ def refined(
 
     Shapes and opacities start afresh: they belong to the spacing.
     """
-    from scipy.spatial import cKDTree
+    from scipy.spatial import KDTree
 
     def place(rig: Rig) -> Tensor:  # normals keep the two sides of thin parts apart
         return torch.cat([rig.surface, 0.03 * rig.normals], -1)
 
-    distance, index = cKDTree(place(coarse_rig).numpy()).query(place(fine_rig).numpy(), k=k, workers=-1)
+    distance, index = KDTree(place(coarse_rig).numpy()).query(place(fine_rig).numpy(), k=k, workers=-1)
     weight = torch.from_numpy(1.0 / (distance + 1e-3) ** 2).float()
     weight = (weight / weight.sum(-1, keepdim=True))[..., None]
     index = torch.from_numpy(index)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from avatars.binding import Binding, Neighbors, find_neighbors
 from avatars.body import Body, PosedBody
-from avatars.rotations import quaternion_from_matrix
+from avatars.rotations import matrix_from_axis_angle, quaternion_from_matrix
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -111,7 +111,7 @@ def _pose_correctives(posed: PosedBody) -> Float[Tensor, "frames vertices 3"]:
     """SMPL-X's pose-dependent displacements at the vertices; no gradient, they are small and the poses have better."""
     posedirs = posed.body.points.posedirs
     assert posedirs is not None
-    feature = (posed.rotations[:, 1:].detach() - torch.eye(3)).flatten(1)
+    feature = (matrix_from_axis_angle(posed.poses[:, 1:].detach()) - torch.eye(3)).flatten(1)
     vertices = posed.body.n_vertices
     return (feature @ posedirs.reshape(vertices * 3, -1).t()).view(-1, vertices, 3)
 

@@ -212,3 +212,15 @@ def test_backgrounds_are_colors_or_images(tmp_path: Path) -> None:
     assert torch.allclose(read_background(str(tmp_path / "a.png"), (4, 6)), torch.full((3, 4, 6), 0.2))
     with pytest.raises(InputError, match="neither an image file nor a color"):
         read_background("mauvish", (4, 6))
+
+
+def test_pose_correctives_move_the_points_as_they_move_the_vertices(body: Body) -> None:
+    """Licensed SMPL-X files have them; the default body has not."""
+    g = torch.Generator().manual_seed(2)
+    posedirs = torch.randn(body.n_vertices, 3, 486, generator=g) * 1e-3
+    with_correctives = replace(body, points=replace(body.points, posedirs=posedirs))
+    binding, moved = at_vertices(body), motion(body, 2)
+    rig, n = Rig.build(with_correctives, binding, BETAS), len(binding)
+    posed = with_correctives.pose(moved.poses, BETAS, moved.transl, moved.expression)
+    points = rig.pose(posed, torch.zeros(n, 3), torch.zeros(n, 4))
+    assert float((points.means - posed.vertices(binding.corners[:, 0])).abs().max()) < 2e-5
