@@ -74,9 +74,7 @@ def _major(distribution: str) -> int:
 
 def _python() -> Finding:
     good = (3, 10) <= tuple(map(int, platform.python_version_tuple()[:2])) <= (3, 12)
-    advice = (
-        "" if good else "MediaPipe 0.10.21 has wheels up to Python 3.12: use 3.10, 3.11 or 3.12."
-    )
+    advice = "" if good else "MediaPipe 0.10.21 has wheels up to Python 3.12: use 3.10, 3.11 or 3.12."
     return Finding("python", "ok" if good else "broken", f"{platform.python_version()}, {os.cpu_count()} cores", advice)
 
 

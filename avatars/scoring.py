@@ -99,8 +99,8 @@ def _drawn(fit: Fit, refinement: PoseRefinement, row: int, crop: Crops, exposure
 def score_frame(render: Render, crop: Crops) -> FrameScore:
     """Compare a one-frame render with its crop.
 
-    The box is the tight one around the mask. The background is the plate; where that is unknown, frame (by its mask) and
-    render are both laid over black.
+    The box is the tight one around the mask. The background is the plate; where that is unknown, frame (by its mask)
+    and render are both laid over black.
     """
     image = (render.rgb + (1 - render.alpha) * crop.plate)[0].clamp(0, 1)
     truth, mask, known = crop.rgb[0], crop.mask[0], crop.known[0] > 0
