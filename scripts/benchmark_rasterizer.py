@@ -1,11 +1,13 @@
 """Times the CPU rasterizer on a body-like scene, beside plain PyTorch on the same machine in the same run.
 
-Measured with `OMP_NUM_THREADS=2 python scripts/benchmark_rasterizer.py --gaussians 100000 --sizes-px 512` on a Xeon
-with AVX-512: 100,000 Gaussians, a body 440 px tall in 512x512.
-- One thread, little other work on the machine: 10.8 ms forward, 25.6 ms forward and backward (median wall time).
-- Two threads: 13.6 and 29.2 ms of processor time on a crowded machine (load 8 on 2 cores), as with one thread.
-  Wall time with two threads on an idle machine has not been measured yet.
-- The PyTorch reference takes over 2,000 times our processor time for 2,000 Gaussians in 64x64.
+Measured with `OMP_WAIT_POLICY=PASSIVE python scripts/benchmark_rasterizer.py --gaussians 100000 --sizes-px 512` on a
+Xeon with AVX-512, two cores, other work beside it (load 2.2 before the run): 100,000 Gaussians, a body 440 px tall in
+512x512, median wall time (processor time).
+- One thread: 13.2 (12.3) ms forward, 26.6 (26.5) ms forward and backward.
+- Two threads: 7.3 (11.7) ms forward, 16.3 (25.3) ms forward and backward.
+- The PyTorch reference takes 871 times our processor time forward for 2,000 Gaussians in 64x64, 673 with backward.
+OpenMP's waiting threads must sleep (PASSIVE, as the commands set it) where other work runs: PyTorch's own operations
+between the calls spin otherwise.
 """
 
 from __future__ import annotations
