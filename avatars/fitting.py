@@ -6,7 +6,6 @@ from gray; poses are refined from the first iteration; and everything is tied to
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -281,13 +280,12 @@ def _optimizer(fit: Fit, stage: Stage, shape: Tensor | None) -> torch.optim.Opti
     """Adam whose step sizes follow the Gaussians' spacing."""
     p, spacing = fit.parameters, float(fit.ties.spacing_m.median())  # type: ignore[union-attr]
     assert p is not None
-    fine = math.sqrt(stage.level)
     lrs = {
         "offsets": 0.03 * spacing,
         "quats": 0.004,
         "log_scales": 0.006,
         "opacity_logits": 0.02,
-        "albedo": 0.003 * fine,
+        "albedo": 0.008,
         "light": 0.002 if fit.config.shading else 0.0,
     }
     groups = [{"params": [value], "lr": lrs[name], "base_lr": lrs[name]} for name, value in p.leaves().items()]

@@ -24,7 +24,7 @@ FOCAL_PER_HEIGHT = 1.6
 
 
 def framing_camera(
-    avatar: Avatar, motion: Motion, size_hw: tuple[int, int], *, turn_rad: float = 0.0, margin: float = 1.12
+    avatar: Avatar, motion: Motion, size_hw: tuple[int, int], *, turn_rad: float = 0.0, margin: float = 1.03
 ) -> Camera:
     """A camera that sees the whole motion: looking along -Z at its middle, or from `turn_rad` further round to +X."""
     joints = avatar.body.pose(motion.poses, avatar.betas, motion.transl).joints.reshape(-1, 3)
