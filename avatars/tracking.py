@@ -30,6 +30,7 @@ from avatars.world_frame import place_in_world
 
 log = logging.getLogger(__name__)
 
+MIN_ITERATIONS = 20
 FOCAL_PER_LONG_SIDE = 1.1
 """Focal length over the longer side where nothing is known: between a phone's main camera (about 0.8 as video) and a
 portrait lens."""
@@ -114,6 +115,8 @@ def track_video(
     `config.person` is "largest").
     """
     config, clock = config or TrackConfig(), clock or StageClock()
+    if config.iterations < MIN_ITERATIONS:
+        raise InputError(f"--iterations {config.iterations} is too few for a fit; take {MIN_ITERATIONS} or more.")
     info = probe(path)
     detector = whole_body_detector(config.detector)
     with clock.stage("body model"):

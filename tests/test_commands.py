@@ -99,6 +99,11 @@ def test_too_little_space_is_said_before_work(clip: Path, tmp_path: Path, capsys
     assert not (tmp_path / "out").exists()
 
 
+def test_too_few_iterations_are_refused(clip: Path, tmp_path: Path, capsys) -> None:
+    command = TrackCommand(clip, tmp_path / "out", config=TrackConfig(iterations=5))
+    assert "--iterations 5" in failure(command, capsys)
+
+
 def test_a_missing_body_file_is_named(clip: Path, tmp_path: Path, capsys) -> None:
     command = FitCommand(clip, tmp_path / "out", tracking=TrackConfig(body=tmp_path / "SMPLX_MALE.npz"))
     assert "SMPLX_MALE.npz" in failure(command, capsys)
