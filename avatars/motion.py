@@ -37,6 +37,8 @@ class Motion:
     body_sha256: str
     """Hash of the body file that `betas` belong to ("" when unknown)."""
     name: str = ""
+    confidence: Float[Tensor, "frames 55"] | None = None
+    """How well each joint was seen, in [0, 1]; 0 in frames that are not valid. None where nobody measured it."""
 
     def __post_init__(self) -> None:
         frames = self.poses.shape[0]
@@ -47,6 +49,8 @@ class Motion:
             "times_s": (self.times_s.shape, (frames,)),
             "valid": (self.valid.shape, (frames,)),
         }
+        if self.confidence is not None:
+            shapes["confidence"] = (self.confidence.shape, (frames, N_JOINTS))
         for key, (found, wanted) in shapes.items():
             if tuple(found) != wanted:
                 raise InputError(f"Motion {self.name!r}: {key} has shape {tuple(found)}, expected {wanted}.")
@@ -63,6 +67,7 @@ class Motion:
             expression=self.expression[index],
             times_s=self.times_s[index],
             valid=self.valid[index],
+            confidence=None if self.confidence is None else self.confidence[index],
         )
 
     @property
@@ -91,8 +96,9 @@ class Motion:
     def save(self, path: str | Path) -> Path:
         """Write an AMASS-compatible npz (`poses` T x 165, `trans`, `betas`, `gender`, `mocap_frame_rate`,
         `surface_model_type`) with our own keys beside them (`expression`, `times_s`, `valid`, `body_sha256`, `name`,
-        `up_axis`)."""
+        `up_axis`, and `confidence` where it is known)."""
         path = Path(path)
+        optional = {} if self.confidence is None else {"confidence": self.confidence.numpy().astype(np.float32)}
         with atomic_path(path) as aside, open(aside, "wb") as file:
             np.savez_compressed(
                 file,
@@ -108,6 +114,7 @@ class Motion:
                 body_sha256=np.array(self.body_sha256),
                 name=np.array(self.name),
                 up_axis=np.array("Y"),
+                **optional,
             )
         return path
 
@@ -147,4 +154,5 @@ class Motion:
             valid=tensor("valid", np.ones(frames, bool)).bool(),
             body_sha256=str(data.get("body_sha256", "")),
             name=str(data.get("name", path.stem)),
+            confidence=torch.from_numpy(data["confidence"]).float() if "confidence" in data else None,
         )
