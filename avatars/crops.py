@@ -14,6 +14,7 @@ from torch import Tensor
 
 from avatars.camera import Camera
 from avatars.clean_plate import CleanPlate, estimate_clean_plate
+from avatars.mask_stack import MaskStack
 from avatars.video import VideoInfo, probe, read_frames
 
 LEVELS = (1, 2, 4, 8)
@@ -156,7 +157,7 @@ def boxes_of(points_px: Float[Tensor, "frames points 2"], size_hw: tuple[int, in
 
 def load_crops(
     video: str | Path,
-    masks: UInt8[Tensor, "frames height width"],
+    masks: MaskStack | UInt8[Tensor, "frames height width"],
     usable: Int[Tensor, " usable"],
     boxes: Float[np.ndarray, "usable 4"],
     camera: Camera,
@@ -176,7 +177,7 @@ def load_crops(
     kept: list[np.ndarray] = []
     room = _union(windows)
     for i, frame in enumerate(_chosen_frames(info, usable)):
-        mask = masks[usable[i]].numpy()[..., None]
+        mask = masks[int(usable[i])].numpy()[..., None]
         thumbnails.append(torch.cat([windows[i].sample(frame), windows[i].sample(mask)]))
         thumbnails[-1] = thumbnails[-1].round().to(torch.uint8)
         if plate is None and i in sample_for_plate:

@@ -43,15 +43,18 @@ class TrackCommand:
 
     def run(self) -> None:
         """Track, save, print what came out. Raises InputError for a video that cannot be tracked."""
-        from avatars.files import require_fresh_folder
-        from avatars.progress import StageClock
-        from avatars.tracking import track_video
+        import shutil
 
-        require_fresh_folder(self.output, what="a track")
+        from avatars.progress import StageClock
+        from avatars.tracking import Track, track_video
+        from avatars.work_folder import NAME
+
+        self.check()
         clock = StageClock()
-        track = track_video(self.video, config=self.config, clock=clock)
+        track = track_video(self.video, config=self.config, clock=clock, work=self.output / NAME)
         with clock.stage("save"):
-            track.save(self.output)
+            track = Track.load(track.save(self.output))  # its masks now lie in the folder
+            shutil.rmtree(self.output / NAME)
         if self.overlay is not None:
             from avatars.overlay import write_overlay
 
@@ -59,3 +62,13 @@ class TrackCommand:
                 write_overlay(self.overlay, track)
         print(clock.table())
         print(f"{int(track.motion.valid.sum())} of {len(track.motion)} frames tracked -> {self.output}")
+
+    def check(self) -> None:
+        """Raise InputError when the output holds anything but an unfinished track, which is then continued."""
+        from avatars.files import require_fresh_folder
+        from avatars.work_folder import is_unfinished
+
+        if is_unfinished(self.output) and not (self.output / "track.json").exists():
+            print(f"{self.output} holds an unfinished track; continuing it.")
+        else:
+            require_fresh_folder(self.output, what="a track")

@@ -197,7 +197,7 @@ def peer_scores(track: Track, truth: Truth, body: Body) -> dict[str, float]:
 def mask_iou(track: Track, truth: Truth) -> float:
     """Mean intersection over union of the masks at one half."""
     assert track.masks is not None
-    a, b = track.masks > 127, torch.from_numpy(truth.masks) > 127
+    a, b = track.masks[:] > 127, torch.from_numpy(truth.masks) > 127
     return float(((a & b).sum((1, 2)) / (a | b).sum((1, 2)).clamp_min(1)).mean())
 
 
