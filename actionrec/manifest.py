@@ -12,10 +12,12 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from actionrec.errors import DataError
+
 KINDS = Literal["real", "synthetic"]
 
 
-class ManifestError(ValueError):
+class ManifestError(DataError):
     """A manifest that cannot be used; the message names the file, the line and what to do."""
 
 
@@ -28,9 +30,9 @@ class ManifestClip:
     """Video file, relative to the manifest's folder, with forward slashes."""
     label: str
     subject: str
-    """Who is seen: a person of the real set, or the avatar's name."""
+    """Who is seen: a person of the real set, or the avatar's name; "" when it is not known."""
     source: str
-    """Where the motion comes from: the real clip itself, or the reference motion of a synthetic clip."""
+    """Where the motion comes from: the real performance itself, or the reference motion of a synthetic clip."""
     kind: KINDS
     n_frames: int
     fps: float
@@ -42,6 +44,10 @@ class ManifestClip:
     split: str = ""
     licence: str = ""
     """Licences of everything that the clip was made from, joined by "; "."""
+    source_video: str = ""
+    """The longer recording that a real clip was cut from; "" when it is not known."""
+    identity: str = ""
+    """The person whom a synthetic clip's avatar was made from; "" when it is not known."""
 
     def __post_init__(self) -> None:
         for name in ("id", "path", "label"):

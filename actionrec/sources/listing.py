@@ -1,0 +1,186 @@
+"""What every builder shares: find files, keep the wanted classes, probe and hash, report what was left out."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from actionrec.decoding import BrokenVideo, probe
+from actionrec.errors import DataError
+from actionrec.manifest import ManifestClip, write_manifest
+
+VIDEO_SUFFIXES = (".avi", ".mp4", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg")
+Split = Literal["train", "validation", "test", ""]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One file of a data set, as its name and the data set's lists tell."""
+
+    path: Path
+    label: str
+    subject: str
+    source: str
+    """The performance: clips of one take seen by several cameras share it."""
+    split: Split
+    camera: str = ""
+    source_video: str = ""
+    background: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A file that did not become a clip."""
+
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The clips of a data set and what was left out of it."""
+
+    clips: tuple[ManifestClip, ...]
+    """Paths are absolute until `save`."""
+    skipped: tuple[Skipped, ...]
+
+    def save(self, path: str | Path) -> Path:
+        """Write the manifest, its clips' paths relative to its folder."""
+        import os
+
+        folder = Path(path).absolute().parent
+        moved = (_replace_path(c, Path(os.path.relpath(c.path, folder)).as_posix()) for c in self.clips)
+        return write_manifest(path, moved)
+
+    def summary(self) -> str:
+        """Counts by split, and of what was skipped."""
+        splits = Counter(clip.split or "no split" for clip in self.clips)
+        classes = len({clip.label for clip in self.clips})
+        lines = [f"{len(self.clips)} clips of {classes} classes: " + ", ".join(f"{n} {s}" for s, n in splits.items())]
+        if self.skipped:
+            first = self.skipped[0]
+            lines.append(f"{len(self.skipped)} skipped; the first: {first.reason}")
+        return "\n".join(lines)
+
+
+def _replace_path(clip: ManifestClip, path: str) -> ManifestClip:
+    from dataclasses import replace
+
+    return replace(clip, path=path)
+
+
+def require_folder(root: str | Path, *, what: str) -> Path:
+    """`root` as a Path. Raises DataError when it is no folder."""
+    root = Path(root)
+    if not root.is_dir():
+        raise DataError(f"No folder at {root}; {what} is expected there.")
+    return root
+
+
+def videos_below(root: str | Path, *, what: str) -> list[Path]:
+    """All video files below a folder, sorted. Raises DataError when there are none."""
+    root = require_folder(root, what=what)
+    files = sorted(p for p in root.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file())
+    if not files:
+        count = sum(1 for p in root.rglob("*") if p.is_file())
+        raise DataError(f"No video below {root} ({count} other files); {what} is expected there.")
+    return files
+
+
+def require_some(entries: Sequence[Entry], files: Sequence[Path], root: str | Path, *, expected: str) -> None:
+    """Raise DataError when none of the files found has the naming of the data set."""
+    if not entries:
+        raise DataError(
+            f"None of the {len(files)} videos below {root} is named like {expected}; found {files[0].name}. "
+            "Is this the right folder?"
+        )
+
+
+def of_classes(entries: Sequence[Entry], classes: Sequence[str] | None) -> list[Entry]:
+    """Entries of the wanted classes, all when `classes` is None. Raises DataError naming the classes without a clip."""
+    if classes is None:
+        return list(entries)
+    known = Counter(entry.label for entry in entries)
+    empty = [name for name in classes if not known[name]]
+    if empty:
+        near = difflib.get_close_matches(empty[0], known, 1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise DataError(
+            f"{len(empty)} of {len(classes)} classes have no clip here: {', '.join(empty[:5])}.{hint} "
+            f"Classes found: {', '.join(sorted(known)[:8])}{' ...' if len(known) > 8 else ''}."
+        )
+    return [entry for entry in entries if entry.label in set(classes)]
+
+
+def listing_of(entries: Iterable[Entry], *, licence: str = "") -> Listing:
+    """Probe and hash every file. Raises DataError when no file can be decoded, or two have the same name and bytes."""
+    clips, skipped = [], []
+    for entry in entries:
+        try:
+            clips.append(_clip(entry, licence))
+        except BrokenVideo as error:
+            skipped.append(Skipped(entry.path, str(error)))
+    if not clips:
+        reason = f"; the first: {skipped[0].reason}" if skipped else ""
+        raise DataError(f"None of the {len(skipped)} videos can be used{reason}.")
+    return Listing(tuple(clips), tuple(skipped))
+
+
+def _clip(entry: Entry, licence: str) -> ManifestClip:
+    facts = probe(entry.path)
+    sha256 = sha256_of(entry.path)
+    return ManifestClip(
+        id=f"{entry.path.stem}-{sha256[:8]}",
+        path=entry.path.absolute().as_posix(),
+        label=entry.label,
+        subject=entry.subject,
+        source=entry.source,
+        kind="real",
+        n_frames=facts.n_frames,
+        fps=facts.fps,
+        size_hw=facts.size_hw,
+        sha256=sha256,
+        background=entry.background,
+        camera=entry.camera,
+        split=entry.split,
+        licence=licence,
+        source_video=entry.source_video,
+    )
+
+
+def sha256_of(path: str | Path) -> str:
+    """SHA-256 of a file's bytes, hexadecimal."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def read_classes(path: str | Path) -> list[str]:
+    """Class names of a list: text with one per line, or JSON with a list `classes` of names or of {"name": ...}.
+
+    Raises DataError when the file is missing, broken or empty.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (FileNotFoundError, UnicodeDecodeError) as error:
+        raise DataError(f"No class list at {path} ({type(error).__name__}).") from None
+    if path.suffix == ".json":
+        try:
+            items = json.loads(text)["classes"]
+            names = [item if isinstance(item, str) else item["name"] for item in items]
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise DataError(f"{path} holds no JSON list `classes` ({error}).") from None
+    else:
+        names = [line.strip() for line in text.splitlines() if line.strip()]
+    if not names:
+        raise DataError(f"{path} names no class.")
+    return names
