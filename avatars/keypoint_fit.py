@@ -103,16 +103,19 @@ def fit_keypoints(
     iterations: int = 160,
     weights: FitWeights | None = None,
     detector: str = "",
+    betas: Float[Tensor, " shape"] | None = None,
     on_step: Callable[[], None] = lambda: None,
 ) -> BodyFit:
     """Fit a body to keypoints whose frames are all valid and whose sides are right (`side_exchanges`).
 
+    `betas`, where given, are kept as they are: windows of one clip share one shape.
     Stages: pose from the 3D hint alone; distance, root and shape from the torso; the body; then face and hands too.
     """
     with _one_thread():
-        return _fit_in_stages(
-            _Fit(keypoints, times_s, body, focal_px, height_m, weights or FitWeights(), detector, on_step), iterations
-        )
+        fit = _Fit(keypoints, times_s, body, focal_px, height_m, weights or FitWeights(), detector, on_step)
+        if betas is not None:
+            fit.keep("betas", betas)
+        return _fit_in_stages(fit, iterations)
 
 
 @contextmanager
@@ -169,10 +172,16 @@ class _Fit:
             "expression": torch.zeros(frames, body.n_expression),
         }
         self.rates = {"shift": 0.01, "log_distance": 0.01, "turn": 0.03, "betas": 0.05, "expression": 0.05}
+        self.kept: tuple[str, ...] = ()
         self.bones = torch.tensor(BONES)
         marked, self.mark_joints, offsets = detector_marks(detector)
         self.marks = torch.zeros(133, len(marked)).index_put((marked, torch.arange(len(marked))), torch.ones(()))
         self.mark_offsets = offsets[:, :, None]
+
+    def keep(self, name: str, value: Tensor) -> None:
+        """Hold a variable at a known value."""
+        self.variables[name] = value.clone()
+        self.kept = (*self.kept, name)
 
     def poses(self) -> Float[Tensor, "frames 55 3"]:
         v = self.variables
@@ -204,6 +213,7 @@ class _Fit:
 
     def run(self, names: list[str], iterations: int, *, reprojected: range | tuple[int, ...]) -> None:
         """Adam over the named variables with a cosine schedule."""
+        names = [name for name in names if name not in self.kept]
         for name, value in self.variables.items():
             self.variables[name] = value.detach().requires_grad_(name in names)
         groups = [{"params": [self.variables[n]], "lr": self.rates.get(n, 0.04)} for n in names]

@@ -14,7 +14,7 @@ from avatars.camera import Camera
 from avatars.capture_check import require_one_person, require_person
 from avatars.errors import InputError
 from avatars.files import sha256_of
-from avatars.keypoint_fit import fit_keypoints
+from avatars.fit_windows import fit_clip
 from avatars.motion import Motion
 from avatars.perception.backends import whole_body_detector
 from avatars.perception.containers import Keypoints
@@ -91,7 +91,7 @@ def _tracked(
     _check_people(seen, info.path, config)
     with clock.stage("pose fit"):
         motion, camera, keypoints = track_keypoints(
-            seen.keypoints, torch.from_numpy(info.times_s), body, config=config, name=info.path.stem
+            seen.keypoints, torch.from_numpy(info.times_s), body, config=config, name=info.path.stem, work=work
         )
     return Track(motion, camera, keypoints, seen.masks, source, config, seen.quality)
 
@@ -112,6 +112,7 @@ def track_keypoints(
     *,
     config: TrackConfig | None = None,
     name: str = "",
+    work: WorkFolder | None = None,
 ) -> tuple[Motion, Camera, Keypoints]:
     """Keypoints (from any detector) -> motion, camera, and the keypoints with their sides put right."""
     config = config or TrackConfig()
@@ -120,10 +121,11 @@ def track_keypoints(
     if bool(swapped.any()):
         log.info("%s: left and right exchanged in %d of %d frames", name, int(swapped.sum()), len(seen))
     seen = seen.mirrored(swapped)
-    fit = fit_keypoints(
+    fit = fit_clip(
         seen,
         times_s[keypoints.valid],
         body,
+        work=work,
         focal_px=config.focal_px or FOCAL_PER_LONG_SIDE * max(keypoints.size_hw),
         height_m=config.height_m,
         iterations=config.iterations,

@@ -111,6 +111,8 @@ def level_rotation(up: Float[Tensor, " 3"]) -> Float[Tensor, "3 3"]:
 
 def _nearest_valid(valid: Bool[Tensor, " frames"]) -> Tensor:
     """For each frame of the clip, which of the valid frames (counted among themselves) is nearest."""
-    index = torch.nonzero(valid)[:, 0].float()
-    frames = torch.arange(len(valid)).float()
-    return (frames[:, None] - index).abs().argmin(1)
+    index = torch.nonzero(valid)[:, 0]
+    frames = torch.arange(len(valid))
+    after = torch.searchsorted(index, frames).clamp_max(len(index) - 1)
+    before = (after - 1).clamp_min(0)
+    return torch.where((frames - index[before]).abs() <= (index[after] - frames).abs(), before, after)

@@ -1,0 +1,166 @@
+"""Tracking that deserves trust: long clips, killed work, several people, and spans in which nothing may be invented."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from test_tracking import CAMERA, EXACT, mpjpe_mm, seen, turning_motion
+
+from avatars import fit_windows, perception_stage
+from avatars.body import Body
+from avatars.errors import InputError
+from avatars.fit_windows import overlapping_windows
+from avatars.mask_stack import MaskStack
+from avatars.perception.containers import Detection
+from avatars.perception_stage import perceive
+from avatars.tracking import track_keypoints
+from avatars.video import probe, write_video
+from avatars.work_folder import WorkFolder
+
+SIZE_HW = (48, 64)
+
+
+@pytest.fixture(scope="module")
+def body() -> Body:
+    return Body.load()
+
+
+# ------------------------------------------------------------------------------------------------------------- masks
+
+
+def soft_masks(frames: int, seed: int = 0) -> torch.Tensor:
+    masks = torch.zeros(frames, *SIZE_HW, dtype=torch.uint8)
+    generator = torch.Generator().manual_seed(seed)
+    for i, mask in enumerate(masks):
+        if i % 7 != 3:
+            mask[5 + i % 9 : 30, 10 : 20 + i % 30] = torch.randint(1, 256, (1,), generator=generator).byte()
+    return masks
+
+
+def test_masks_read_like_the_tensor_they_were_made_of(tmp_path: Path) -> None:
+    masks = soft_masks(150)
+    stacks = [MaskStack.of(masks), MaskStack.load(MaskStack.of(masks).save(tmp_path / "masks.npz"))]
+    stacks.append(MaskStack.joined([MaskStack.of(masks[:70]), MaskStack.of(masks[70:])]))
+    for stack in stacks:
+        assert stack.shape == tuple(masks.shape)
+        assert torch.equal(stack[:], masks)
+        assert torch.equal(stack[-1], masks[-1])
+        assert torch.equal(stack[60:80:3], masks[60:80:3])
+        order = torch.tensor([149, 3, 64, 64])
+        assert torch.equal(stack[order], masks[order])
+
+
+def test_masks_can_be_emptied_where_nobody_is() -> None:
+    masks = soft_masks(100)
+    gone = torch.arange(100) % 3 == 0
+    assert torch.equal(MaskStack.of(masks).without(gone)[:], torch.where(gone[:, None, None], 0, masks).byte())
+
+
+# ------------------------------------------------------------------------------------------------------- killed work
+
+
+class CountingDetector:
+    """Finds a person whose place is the frame's brightness; remembers how many frames it was given, and may die."""
+
+    def __init__(self, dies_after: int | None = None) -> None:
+        self.seen, self.dies_after = 0, dies_after
+
+    def detect(self, frames, *, masks=True, count_people_every=0):
+        for frame in frames:
+            if self.seen == self.dies_after:
+                raise KeyboardInterrupt
+            self.seen += 1
+            value = float(frame.mean())
+            xy = np.full((133, 2), value, np.float32)
+            xy[::2] += 9.0
+            mask = np.full(frame.shape[:2], round(value), np.uint8) if masks else None
+            yield Detection(xy, np.full(133, 0.9, np.float32), None, mask)
+
+
+@pytest.fixture()
+def ramp(tmp_path: Path) -> Path:
+    """Twenty frames, each brighter than the one before, with some contrast."""
+    frames = np.zeros((20, *SIZE_HW, 3), np.uint8) + (10 + 10 * np.arange(20, dtype=np.uint8))[:, None, None, None]
+    frames[:, ::2] += 20
+    return write_video(tmp_path / "ramp.mp4", frames, crf=0)
+
+
+def test_killed_perception_is_taken_up_where_it_stopped(ramp: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(perception_stage, "CHUNK_FRAMES", 6)
+    monkeypatch.setattr(perception_stage, "WARM_UP_FRAMES", 2)
+    info = probe(ramp)
+    whole = perceive(info, CountingDetector())
+    folder = tmp_path / "out" / ".work"
+    with pytest.raises(KeyboardInterrupt):
+        perceive(info, CountingDetector(dies_after=17), work=WorkFolder.open(folder, {"job": 1}))
+    work = WorkFolder.open(folder, {"job": 1})
+    assert len(work.pieces("chunk")) == 2
+    second = CountingDetector()
+    found = perceive(info, second, work=work)
+    assert second.seen == (20 - 12) + 2 * 2  # what was missing, and the frames that warm up each of two chunks
+    for name in ("xy", "score", "valid"):
+        assert torch.equal(getattr(found.keypoints, name), getattr(whole.keypoints, name))
+    assert torch.equal(found.masks[:], whole.masks[:])
+    assert torch.equal(found.quality.brightness, whole.quality.brightness)
+    third = CountingDetector()
+    perceive(info, third, work=work)
+    assert third.seen == 0
+
+
+def test_a_broken_piece_is_made_again(ramp: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(perception_stage, "CHUNK_FRAMES", 6)
+    monkeypatch.setattr(perception_stage, "WARM_UP_FRAMES", 0)
+    info, work = probe(ramp), WorkFolder.open(tmp_path / "out" / ".work", {"job": 1})
+    perceive(info, CountingDetector(), work=work)
+    piece = work.piece("chunk", 2)
+    piece.write_bytes(piece.read_bytes()[:100])
+    again = CountingDetector()
+    perceive(info, again, work=work)
+    assert again.seen == 20 - 12
+
+
+def test_the_work_of_another_job_is_not_taken_up(tmp_path: Path) -> None:
+    folder = tmp_path / "out" / ".work"
+    work = WorkFolder.open(folder, {"video": "ab", "iterations": 160})
+    with pytest.raises(InputError, match="Another process"):
+        WorkFolder.open(folder, {"video": "ab", "iterations": 160})
+    del work
+    with pytest.raises(InputError, match=r"different: iterations, video"):
+        WorkFolder.open(folder, {"video": "cd", "iterations": 40})
+    WorkFolder.open(folder, {"video": "ab", "iterations": 160}).discard()
+    assert not (tmp_path / "out").exists()
+
+
+# ---------------------------------------------------------------------------------------------------------- windows
+
+
+@pytest.mark.parametrize("n", [601, 1001, 5000, 9999])
+def test_windows_cover_the_clip_and_overlap(n: int) -> None:
+    windows = overlapping_windows(n, 600, 48)
+    assert windows[0][0] == 0 and windows[-1][1] == n
+    assert all(before[1] - after[0] == 48 for before, after in zip(windows[:-1], windows[1:], strict=True))
+    assert max(stop - start for start, stop in windows) <= 600
+
+
+def test_a_clip_fitted_in_windows_is_as_good_and_as_smooth_as_in_one(body: Body, tmp_path: Path, monkeypatch) -> None:
+    motion = turning_motion(body, frames=72, fps=18.0)
+    keypoints, config = seen(motion, body, CAMERA, noise_px=1.0), replace(EXACT, iterations=80)
+    whole, whole_camera, _ = track_keypoints(keypoints, motion.times_s, body, config=config)
+    for name, value in {"MAX_FRAMES": 40, "WINDOW_FRAMES": 30, "OVERLAP_FRAMES": 9, "SHAPE_RUNS": 3}.items():
+        monkeypatch.setattr(fit_windows, name, value)
+    monkeypatch.setattr(fit_windows, "SHAPE_RUN_FRAMES", 10)
+    work = WorkFolder.open(tmp_path / "out" / ".work", {"job": 1})
+    parts, camera, _ = track_keypoints(keypoints, motion.times_s, body, config=config, work=work)
+    assert len(work.pieces("window")) == 3
+    error_mm = mpjpe_mm(parts, camera, motion, CAMERA, body)
+    assert error_mm < mpjpe_mm(whole, whole_camera, motion, CAMERA, body) + 5
+    joints = [body.pose_motion(m).joints[:, :22] for m in (parts, whole, motion)]
+    steps = [(j[1:] - j[:-1]).norm(dim=-1).amax(1) for j in joints]
+    assert steps[0].max() < 1.3 * steps[1].max() + 0.01  # no jump where windows meet
+    monkeypatch.setattr(fit_windows, "fit_keypoints", None)  # everything is taken up
+    again, _, _ = track_keypoints(keypoints, motion.times_s, body, config=config, work=work)
+    assert torch.equal(again.poses, parts.poses)
