@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import zipfile
 from dataclasses import fields, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,7 @@ def overlapping_windows(n: int, length: int, overlap: int) -> list[tuple[int, in
     """(start, stop) of windows of nearly equal length, at most `length`, that cover n frames."""
     count = max(1, -(-(n - overlap) // (length - overlap)))
     starts = np.linspace(0, n - overlap, count + 1).round().astype(int)
-    return [(int(a), int(b) + overlap) for a, b in zip(starts[:-1], starts[1:], strict=True)]
+    return [(int(a), int(b) + overlap) for a, b in pairwise(starts)]
 
 
 def blended(a: BodyFit, b: BodyFit, overlap: int) -> BodyFit:

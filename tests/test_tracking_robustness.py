@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -142,7 +143,7 @@ def test_the_work_of_another_job_is_not_taken_up(tmp_path: Path) -> None:
 def test_windows_cover_the_clip_and_overlap(n: int) -> None:
     windows = overlapping_windows(n, 600, 48)
     assert windows[0][0] == 0 and windows[-1][1] == n
-    assert all(before[1] - after[0] == 48 for before, after in zip(windows[:-1], windows[1:], strict=True))
+    assert all(before[1] - after[0] == 48 for before, after in pairwise(windows))
     assert max(stop - start for start, stop in windows) <= 600
 
 
