@@ -17,3 +17,14 @@ def shared_data() -> Path:
     if not root.is_dir():
         pytest.skip(f"no real material at {root} (set SPLAT_AVATARS_DATA)")
     return root
+
+
+@pytest.fixture
+def bare_environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """No optional backend is named by any environment variable."""
+    from avatars.perception.backend_table import BACKENDS
+
+    for backend in BACKENDS.values():
+        for option in ("PYTHON", "WEIGHTS", "MODEL", "REPOSITORY", "DEVICE"):
+            monkeypatch.delenv(f"{backend.prefix}_{option}", raising=False)
+    return monkeypatch

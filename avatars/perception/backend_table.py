@@ -26,9 +26,9 @@ class BackendOptions:
     model: str = ""
     """Config file or packaged config name (MMPose)."""
     repository: Path | None = None
-    """Clone of the backend's repository (DECA, Hand4Whole)."""
+    """Clone of the backend's repository (Hand4Whole)."""
     device: str = ""
-    """cpu or cuda; the CPU when not given, unless the backend runs on a GPU alone."""
+    """cpu or cuda; the CPU when not given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,6 @@ class Backend:
     """Of the code; of the weights."""
     child_always: bool = False
     """Started as a child even under this Python, because its modules bear names such as `utils` and `config`."""
-    device: str = "cpu"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +77,11 @@ class Availability:
         return not self.missing
 
 
-_ONNX = "rtmw-dw-x-l_simcc-cocktail14_270e-384x288 (OpenMMLab, ONNX) or dw-ll_ucoco_384.onnx (DWPose)"
-_PTH = (
-    "rtmw-dw-l-m_simcc-cocktail14_270e-256x192 or rtmw-dw-x-l_...-384x288 (OpenMMLab), or dw-ll_ucoco_384.pth (DWPose)"
+_ONNX = (
+    "end2end.onnx in rtmw-dw-x-l_simcc-cocktail14_270e-384x288_20231122.zip (OpenMMLab, onnx_sdk), or "
+    "dw-ll_ucoco_384.onnx (DWPose)"
 )
+_PTH = "rtmw-dw-x-l_simcc-cocktail14_270e-384x288-20231122.pth (OpenMMLab), or dw-ll_ucoco_384.pth (DWPose)"
 
 BACKENDS: dict[str, Backend] = {
     "mmpose": Backend(
@@ -95,7 +95,8 @@ BACKENDS: dict[str, Backend] = {
             Need(
                 "model",
                 "its config",
-                "the name of one packaged with MMPose, for example rtmw-l_8xb320-270e_cocktail14-384x288",
+                "the name of one packaged with MMPose: rtmw-l_8xb320-270e_cocktail14-384x288 for that RTMW, "
+                "rtmpose-l_8xb32-270e_coco-ubody-wholebody-384x288 for that DWPose",
             ),
         ),
         license="Apache-2.0; weights Apache-2.0, trained on data sets with their own terms",
@@ -135,37 +136,36 @@ BACKENDS: dict[str, Backend] = {
                 "Depth-Anything-V2-Small-hf (relative) or Depth-Anything-V2-Metric-Indoor-Small-hf, -Outdoor-Small-hf",
             ),
         ),
-        license="Apache-2.0; weights: Small Apache-2.0, Base and Large CC-BY-NC-4.0",
+        license="Apache-2.0; weights Small Apache-2.0, Base and Large CC-BY-NC-4.0, metric ones as their card says",
     ),
     "deca": Backend(
         task="face",
         target="avatars.perception.deca_face:DecaModel",
         prefix="DECA",
-        packages=("torch", "skimage", "yacs", "cv2"),
-        install="install DECA's requirements in an environment of its own, then DECA_PYTHON=ENV",
+        packages=("torch",),
+        install="pip install torch",
         needs=(
-            Need("repository", "a clone of DECA", "github.com/yfeng95/DECA with its fetch_data.sh run (registration)"),
+            Need("weights", "its checkpoint", "deca_model.tar of github.com/yfeng95/DECA (fetch_data.sh fetches it)"),
         ),
-        license="non-commercial research; weights and FLAME non-commercial research, registration",
-        child_always=True,
+        license="ours; weights non-commercial research",
     ),
     "hand4whole": Backend(
         task="body",
         target="avatars.perception.hand4whole_body:Hand4WholeModel",
         prefix="HAND4WHOLE",
         packages=("torch", "torchvision", "cv2"),
-        install="install Hand4Whole's requirements in an environment of its own, then HAND4WHOLE_PYTHON=ENV",
+        install="pip install torch torchvision opencv-python chumpy in an environment of its own, "
+        "then HAND4WHOLE_PYTHON=ENV",
         needs=(
             Need(
                 "repository",
                 "a clone of Hand4Whole",
-                "github.com/mks0601/Hand4Whole_RELEASE with its body models in place",
+                "github.com/mks0601/Hand4Whole_RELEASE, its common/utils/human_model_files filled (registration)",
             ),
             Need("weights", "its snapshot", "snapshot_6.pth.tar, named in the repository's README"),
         ),
-        license="CC-BY-NC-4.0; weights non-commercial, SMPL-X, SMPL, MANO and FLAME licensed separately",
+        license="MIT; weights name no terms, SMPL-X, SMPL, MANO and FLAME licensed separately",
         child_always=True,
-        device="cuda",
     ),
 }
 """name: what is needed to use it."""
@@ -179,7 +179,7 @@ def backends_of(task: Task) -> list[str]:
 def availability() -> list[Availability]:
     """For every optional backend, what the environment variables and the installed packages leave missing.
 
-    Nothing is imported or started: packages under another Python are found missing when that Python starts.
+    No vendor is imported; another Python that is named is asked which packages it has.
     """
     return [_availability(name, resolved(name)) for name in BACKENDS]
 
@@ -194,7 +194,7 @@ def resolved(name: str, options: BackendOptions | None = None) -> BackendOptions
         if given != field.default or not text:
             continue
         found[field.name] = Path(text).expanduser() if field.name in ("python", "weights", "repository") else text
-    return replace(options, **{"device": options.device or backend.device, **found})
+    return replace(options, **{"device": options.device or "cpu", **found})
 
 
 def require(name: str, options: BackendOptions) -> None:
@@ -231,13 +231,9 @@ def _backend(name: str) -> Backend:
 def _availability(name: str, options: BackendOptions) -> Availability:
     backend = BACKENDS[name]
     missing, fixes = [], []
-    if options.python is None:
-        absent = [package for package in backend.packages if importlib.util.find_spec(package) is None]
-        if absent:
-            missing.append(f"the package{'s' * (len(absent) > 1)} {', '.join(absent)}")
-            fixes.append(f"Packages: {backend.install}.")
-    elif not options.python.exists():
-        missing.append(f"no Python at {options.python}")
+    trouble = _packages_missing(backend, options.python)
+    if trouble:
+        missing.append(trouble)
         fixes.append(f"Packages: {backend.install}.")
     for need in backend.needs:
         given = getattr(options, need.option)
@@ -250,6 +246,22 @@ def _availability(name: str, options: BackendOptions) -> Availability:
             continue
         fixes.append(f"{need.option.capitalize()}: {need.source}; then {variable}=... or the option {need.option}.")
     return Availability(name, backend.task, tuple(missing), " ".join(fixes))
+
+
+def _packages_missing(backend: Backend, python: Path | None) -> str:
+    """What to say of the packages that are not there; "" when all are."""
+    from avatars.perception.child_process import absent_packages, interpreter
+
+    where = ""
+    if python is None:
+        absent = [package for package in backend.packages if importlib.util.find_spec(package) is None]
+    else:
+        try:
+            absent = absent_packages(interpreter(python), ("numpy", *backend.packages))
+        except InputError as error:
+            return str(error).rstrip(".")
+        where = f" in {python}"
+    return f"the package{'s' * (len(absent) > 1)} {', '.join(absent)}{where}" if absent else ""
 
 
 def _argument(value: Path | str) -> str:

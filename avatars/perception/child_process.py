@@ -11,6 +11,7 @@ ends when its standard input does, so that it never outlives the parent.
 from __future__ import annotations
 
 import argparse
+import ast
 import contextlib
 import io
 import os
@@ -27,6 +28,7 @@ import numpy as np
 
 TAIL_LINES = 15
 STOP_SECONDS = 5.0  # what a child is given to end by itself
+PYTHON_SECONDS = 60.0  # what an interpreter is given to say which packages it has
 STANDALONE_BATCH = 32
 
 
@@ -69,6 +71,36 @@ def interpreter(python):
     return path.absolute()  # not resolved: a virtual environment's interpreter is a link
 
 
+def absent_packages(python, packages):
+    """Which of the packages another interpreter does not find; none of them is imported.
+
+    Raises InputError when the file is no working Python.
+    """
+    from avatars.errors import InputError
+
+    question = "import importlib.util, sys; print([p for p in sys.argv[1:] if importlib.util.find_spec(p) is None])"
+    try:
+        answer = subprocess.run(
+            [str(python), "-c", question, *packages],
+            capture_output=True,
+            env=_child_environment(),
+            timeout=PYTHON_SECONDS,
+        )
+        text = answer.stdout.decode("utf-8", "replace")
+        if answer.returncode == 0 and text.startswith("["):
+            return ast.literal_eval(text)
+        said = answer.stderr.decode("utf-8", "replace").strip().splitlines()[-1:] or ["it said nothing"]
+    except subprocess.TimeoutExpired:
+        said = ["it did not answer"]
+    except (OSError, SyntaxError, ValueError) as error:
+        said = [str(error)]
+    raise InputError(f"{python} is no working Python ({said[0]}).") from None
+
+
+def _child_environment():
+    return {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME", "MPLBACKEND")}
+
+
 class ChildModel:
     """A vendor file running under another Python; called like the model itself.
 
@@ -81,9 +113,8 @@ class ChildModel:
         command = [str(interpreter(python)), str(program), "--serve"]
         for name, value in options.items():
             command += ["--" + name.replace("_", "-"), str(value)]
-        environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME", "MPLBACKEND")}
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, env=environment
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, env=_child_environment()
         )
         self._stop = weakref.finalize(self, _stop, self._process, self._errors)
         self._receive()
