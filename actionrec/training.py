@@ -1,0 +1,336 @@
+"""Trains a recognizer: the same clips, settings and seed give the same weights, also after a kill in between.
+
+The whole stream of samples is drawn beforehand from the seed; step s uses its s-th batch, and every random number of a
+step comes from the seed and s.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader
+
+from actionrec.clips import ClipConfig, ClipStore, TrainClips
+from actionrec.errors import DataError
+from actionrec.manifest import ManifestClip
+from actionrec.recognizers import RECOGNIZERS, Recognizer, Small, load_weights
+
+COLLAPSE_SHARE = 0.9
+
+
+class TrainingDiverged(RuntimeError):
+    """The loss is no number any more; training stopped at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingConfig:
+    """How a recognizer is trained. Presets: `TrainingConfig.preset`."""
+
+    recognizer: Recognizer = field(default_factory=Small)
+    clips: ClipConfig = field(default_factory=ClipConfig)
+    epochs: int = 5
+    steps: int | None = None
+    """Optimizer steps in all, whatever the number of clips, so that arms of an experiment are equally long; None:
+    `epochs` times the clips."""
+    batch: int = 4
+    lr: float = 1e-4
+    optimizer: Literal["adam", "adamw"] = "adam"
+    weight_decay: float = 0.0
+    schedule: Literal["constant", "cosine"] = "constant"
+    warmup: float = 0.0
+    """Share of the steps in which the rate rises linearly."""
+    label_smoothing: float = 0.0
+    ema: float | None = None
+    """Decay of the average of the weights that is evaluated; None: the last weights."""
+    amp: bool = False
+    """Mixed precision, on CUDA alone."""
+    clip_gradient: float | None = None
+    real_share: float | None = None
+    """Share of real clips in a batch (the mixing ratio); None: as there are clips."""
+    initial_weights: Path | None = None
+    workers: int = 0
+    device: str = "cpu"
+    seed: int = 0
+    save_every: int = 200
+    """Steps between checkpoints."""
+
+    @staticmethod
+    def preset(name: str, *, recognizer: str | None = None, seed: int = 0, device: str = "cpu") -> TrainingConfig:
+        """paper: Knapp & Bohacek 2025, 5 epochs, Adam at 1e-4, batches of 4, 224 px, 16 or 32 frames. modern: cosine,
+        warm-up, mixed precision, label smoothing, averaged weights. tiny: a small network for 2 CPU cores.
+
+        Raises DataError for an unknown name.
+        """
+        if name == "tiny":
+            return TrainingConfig(
+                RECOGNIZERS[recognizer or "small"],
+                ClipConfig(frames=8, size=112, train_short_side=(112, 144), cache_short_side=128, brightness=0.3,
+                           test_views=2),
+                steps=300, batch=8, lr=2e-3, optimizer="adamw", weight_decay=0.02, schedule="cosine", warmup=0.1,
+                label_smoothing=0.05, ema=0.98, clip_gradient=5.0, seed=seed, device=device,
+            )._sized()  # fmt: skip
+        chosen = RECOGNIZERS[recognizer or "resnet50"]
+        if name == "paper":
+            return TrainingConfig(chosen, seed=seed, device=device)._sized()
+        if name == "modern":
+            return TrainingConfig(
+                chosen, ClipConfig(brightness=0.3, test_views=4, test_crops=3), epochs=30, batch=16, lr=5e-4,
+                optimizer="adamw", weight_decay=0.05, schedule="cosine", warmup=0.1, label_smoothing=0.1, ema=0.998,
+                amp=True, clip_gradient=5.0, seed=seed, device=device,
+            )._sized()  # fmt: skip
+        raise DataError(f"No preset {name!r}; known: paper, modern, tiny.")
+
+    def _sized(self) -> TrainingConfig:
+        """With clips of the recognizer's frames and size."""
+        size, scale = self.recognizer.size, self.recognizer.size / self.clips.size
+        low, high = self.clips.train_short_side
+        clips = replace(
+            self.clips, frames=self.recognizer.frames, size=size,
+            train_short_side=(max(round(low * scale), size), max(round(high * scale), size)),
+            cache_short_side=max(round(self.clips.cache_short_side * scale), size),
+        )  # fmt: skip
+        return replace(self, clips=clips)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return json.loads(json.dumps({"model": type(self.recognizer).__name__} | asdict(self), default=str))
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A trained network and how the training went."""
+
+    network: nn.Module
+    losses: tuple[float, ...]
+    """Loss of each step."""
+    seconds: float
+    collapsed_onto: str | None
+    """The class that the network called nearly every training clip at the end, if any."""
+
+
+def train(
+    store: ClipStore,
+    clips: Sequence[ManifestClip],
+    classes: Sequence[str],
+    config: TrainingConfig,
+    *,
+    folder: str | Path | None = None,
+) -> Trained:
+    """Train on the clips; with a `folder`, checkpoints are kept there and an interrupted training goes on.
+
+    Raises DataError when there is no clip, a label is unknown or a checkpoint is of another training; and
+    TrainingDiverged when the loss is not finite.
+    """
+    if not clips:
+        raise DataError("There is no clip to train on.")
+    start_s = time.perf_counter()
+    run = _Run.begin(config, len(classes), len(clips), None if folder is None else Path(folder))
+    batches = sample_stream([c.kind == "real" for c in clips], config, run.total)
+    loader = DataLoader(
+        TrainClips(store, clips, classes, seed=config.seed),
+        batch_sampler=batches[run.step :],  # type: ignore[arg-type]
+        num_workers=config.workers,
+        pin_memory=config.device.startswith("cuda"),
+    )
+    board = _tensorboard(folder)
+    guesses: list[tuple[int, int]] = []
+    for views, labels in loader:
+        loss, predicted = run.advance(views.to(config.device), labels.to(config.device))
+        guesses += zip(predicted.tolist(), labels.tolist(), strict=True)
+        if board is not None:
+            board.add_scalar("loss", loss, run.step)
+        if run.step % config.save_every == 0 or run.step == run.total:
+            run.save()
+    collapsed = collapsed_class([g for g, _ in guesses[-256:]], [l for _, l in guesses[-256:]], classes)
+    if collapsed:
+        print(f"The network calls nearly every training clip {collapsed!r}: it has collapsed.", file=sys.stderr)
+    if board is not None:
+        board.close()
+    return Trained(run.result(), tuple(run.losses), time.perf_counter() - start_s, collapsed)
+
+
+def sample_stream(real: Sequence[bool], config: TrainingConfig, total: int) -> list[list[tuple[int, int]]]:
+    """Batches of (position, clip) for all steps: every clip once per round, or real and synthetic in a stated ratio.
+
+    Raises DataError when a ratio is asked for and one kind is absent.
+    """
+    rng = np.random.default_rng([config.seed, 53])
+    need = total * config.batch
+    if config.real_share is None:
+        order = _rounds(np.arange(len(real)), need, rng)
+    else:
+        kinds = [np.flatnonzero(np.asarray(real)), np.flatnonzero(~np.asarray(real))]
+        if min(map(len, kinds)) == 0:
+            raise DataError(f"real_share is {config.real_share}, but {len(kinds[0])} clips are real and "
+                            f"{len(kinds[1])} synthetic.")  # fmt: skip
+        streams = [iter(_rounds(kind, need, rng)) for kind in kinds]
+        order = [next(streams[0] if rng.random() < config.real_share else streams[1]) for _ in range(need)]
+    positions = list(enumerate(int(i) for i in order))
+    return [positions[s * config.batch : (s + 1) * config.batch] for s in range(total)]
+
+
+def _rounds(items: np.ndarray, need: int, rng: np.random.Generator) -> list[int]:
+    count = -(-need // len(items))
+    return np.concatenate([rng.permutation(items) for _ in range(count)])[:need].tolist()
+
+
+def collapsed_class(predicted: Sequence[int], labels: Sequence[int], classes: Sequence[str]) -> str | None:
+    """The class that more than 90 % of the predictions name although the labels do not; None when there is none."""
+    if len(predicted) < 8 or len(classes) < 2:
+        return None
+    counts = np.bincount(predicted, minlength=len(classes))
+    top = int(counts.argmax())
+    of_labels = np.bincount(labels, minlength=len(classes))[top] / len(labels)
+    return classes[top] if counts[top] / len(predicted) > COLLAPSE_SHARE and of_labels < 0.7 else None
+
+
+def learning_rate(step: int, total: int, config: TrainingConfig) -> float:
+    """Factor of the rate at a step: linear warm-up, then constant or half a cosine down to 1 % (Loshchilov 2017)."""
+    warm = max(round(config.warmup * total), 1)
+    rise = min((step + 1) / warm, 1.0) if config.warmup else 1.0
+    if config.schedule == "constant":
+        return rise
+    done = max(step - warm, 0) / max(total - warm, 1)
+    return rise * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
+
+
+@dataclass
+class _Run:
+    """The state of a training."""
+
+    config: TrainingConfig
+    network: nn.Module
+    average: AveragedModel | None
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    total: int
+    checkpoint: Path | None
+    step: int = 0
+    losses: list[float] = field(default_factory=list)
+
+    @staticmethod
+    def begin(config: TrainingConfig, n_classes: int, n_clips: int, folder: Path | None) -> _Run:
+        torch.manual_seed(config.seed)
+        network = config.recognizer.build(n_classes)
+        if config.initial_weights is not None:
+            load_weights(network, config.initial_weights)
+        network = network.to(config.device)
+        kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
+        optimizer = kind(network.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+        average = None
+        if config.ema is not None:
+            average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=False)
+        total = config.steps or -(-config.epochs * n_clips // config.batch)
+        amp = config.amp and config.device.startswith("cuda")
+        scaler = torch.amp.GradScaler("cuda", enabled=amp)
+        run = _Run(config, network, average, optimizer, scaler, total, folder and folder / "checkpoint.pt")
+        run._resume()
+        return run
+
+    def advance(self, views: Tensor, labels: Tensor) -> tuple[float, Tensor]:
+        """One step of the optimizer; its loss and the predicted classes."""
+        torch.manual_seed(self.config.seed * 1_000_003 + self.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.lr * learning_rate(self.step, self.total, self.config)
+        self.network.train()
+        device = self.config.device.split(":")[0]
+        with torch.autocast(device, enabled=self.scaler.is_enabled()):
+            logits = self.network(views)
+            loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.config.label_smoothing)
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise TrainingDiverged(
+                f"The loss is {value} at step {self.step + 1} of {self.total}; training stopped. Try a lower rate than "
+                f"{self.config.lr:g}."
+            )
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()
+        if self.config.clip_gradient is not None:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip_gradient)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        if self.average is not None:
+            self.average.update_parameters(self.network)
+        self.step += 1
+        self.losses.append(value)
+        return value, logits.detach().argmax(1)
+
+    def result(self) -> nn.Module:
+        """The network to evaluate. Averaged weights keep the last statistics of batch normalization."""
+        if self.average is None:
+            return self.network.eval()
+        with torch.no_grad():
+            for mine, last in zip(self.average.module.buffers(), self.network.buffers(), strict=True):
+                mine.copy_(last)
+        return self.average.module.eval()
+
+    def _identity(self) -> dict[str, Any]:
+        settings = self.config.as_dict()
+        return {k: v for k, v in settings.items() if k not in ("workers", "save_every", "device")} | {
+            "total": self.total
+        }
+
+    def save(self) -> None:
+        """Write the checkpoint, whole or not at all."""
+        if self.checkpoint is None:
+            return
+        self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        state = {
+            "config": self._identity(), "step": self.step, "losses": self.losses,
+            "model": self.network.state_dict(), "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(), "average": self.average and self.average.state_dict(),
+        }  # fmt: skip
+        aside = self.checkpoint.with_name(f".{self.checkpoint.name}.{os.getpid()}")
+        torch.save(state, aside)
+        os.replace(aside, self.checkpoint)
+
+    def _resume(self) -> None:
+        if self.checkpoint is None or not self.checkpoint.is_file():
+            return
+        state = torch.load(self.checkpoint, map_location=self.config.device, weights_only=True)
+        if state["config"] != self._identity():
+            raise DataError(f"{self.checkpoint} is of a training with other settings; choose another folder.")
+        self.step, self.losses = state["step"], list(state["losses"])
+        self.network.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+
+
+def _tensorboard(folder: str | Path | None) -> Any | None:
+    """A writer of TensorBoard logs beside the checkpoints, or None where the package is not installed."""
+    if folder is None:
+        return None
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(Path(folder) / "tensorboard"))
+
+
+def predict(
+    network: nn.Module, store: ClipStore, clips: Sequence[ManifestClip], *, device: str = "cpu"
+) -> Iterator[np.ndarray]:
+    """Class probabilities (classes,) of each clip, averaged over its test views."""
+    from actionrec.clips import TestClips
+
+    network.eval()
+    dataset = TestClips(store, clips)
+    for index in range(len(dataset)):
+        with torch.no_grad():
+            yield network(dataset[index].to(device)).float().softmax(1).mean(0).cpu().numpy()
