@@ -74,10 +74,15 @@ def estimate_face(
     frames: Iterable[np.ndarray], keypoints: Keypoints, options: BackendOptions | None = None, *, backend: str = "deca"
 ) -> FaceEstimate:
     """FLAME's jaw and expression of the person whose keypoints are known. Raises BackendMissing before any work."""
+    return face_seen_by(open_backend(backend, options), frames, keypoints)
+
+
+def face_seen_by(model: Any, frames: Iterable[np.ndarray], keypoints: Keypoints) -> FaceEstimate:
+    """The same with a model that is open (`DecaModel`); it is closed."""
     landmarks = keypoints.xy[:, FACE].numpy()
     seen = (keypoints.score[:, FACE] >= FACE_SCORE).sum(1) >= MIN_FACE_POINTS
     valid = (seen & keypoints.valid).numpy()
-    answers = _answers(open_backend(backend, options), frames, {"landmarks": landmarks, "valid": valid})
+    answers = _answers(model, frames, {"landmarks": landmarks, "valid": valid})
     return face_from_flame(answers["pose"], answers["expression"])
 
 
@@ -89,12 +94,17 @@ def estimate_body(
     backend: str = "hand4whole",
 ) -> BodyEstimate:
     """SMPL-X of the person whose keypoints are known. Raises BackendMissing before any work."""
+    return body_seen_by(open_backend(backend, options), frames, keypoints)
+
+
+def body_seen_by(model: Any, frames: Iterable[np.ndarray], keypoints: Keypoints) -> BodyEstimate:
+    """The same with a model that is open (`Hand4WholeModel`); it is closed."""
     boxes = np.full((len(keypoints), 4), np.nan, np.float32)
     for i in np.flatnonzero(keypoints.valid.numpy()):
         detection = Detection(keypoints.xy[i].numpy(), keypoints.score[i].numpy(), None, None)
         box = person_box(detection, keypoints.size_hw)
         boxes[i] = np.nan if box is None else box
-    return body_from_hand4whole(_answers(open_backend(backend, options), frames, {"boxes": boxes}))
+    return body_from_hand4whole(_answers(model, frames, {"boxes": boxes}))
 
 
 def face_from_flame(pose: Float[np.ndarray, "frames 6"], expression: Float[np.ndarray, "frames 50"]) -> FaceEstimate:
