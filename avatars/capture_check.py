@@ -33,7 +33,7 @@ def require_one_person(frames: list[int], looked_at: int, video: Path) -> None:
     shown = ", ".join(str(frame) for frame in frames[:5]) + (", ..." if len(frames) > 5 else "")
     raise InputError(
         f"Two people in {len(frames)} of {looked_at} sampled frames of {video.name} (frames {shown}). Film one person "
-        "alone, crop the video, or follow one of them with `--person largest`."
+        "alone, crop the video, or follow one of them with `--person largest` or `--person 0` (the leftmost)."
     )
 
 

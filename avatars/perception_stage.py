@@ -7,7 +7,8 @@ import logging
 import zipfile
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from itertools import count as _count
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from avatars.errors import InputError
 from avatars.files import atomic_path
 from avatars.frame_quality import FrameQuality, exposure, sharpness
 from avatars.mask_stack import MaskStack
+from avatars.perception.chosen_person import ChosenPerson
 from avatars.perception.containers import Detection, Keypoints
 from avatars.progress import progress
 from avatars.video import VideoInfo, read_frames
@@ -76,10 +78,18 @@ class _Chunk:
         return chunk if len(chunk.xy) == frames else None
 
 
+_Part = tuple[_Chunk, MaskStack | None]
+
+
 def perceive(
-    info: VideoInfo, detector: Any, *, masks: bool = True, count_people: bool = True, work: WorkFolder | None = None
+    info: VideoInfo,
+    detector: Any,
+    *,
+    masks: bool = True,
+    person: ChosenPerson | None = None,
+    work: WorkFolder | None = None,
 ) -> Perceived:
-    """What a `WholeBodyDetector` sees in every frame of a video.
+    """What a `WholeBodyDetector` sees in every frame of a video; of `person` alone, when one was chosen.
 
     With `work`, finished chunks are kept there and taken up; masks are then read from there as long as it lasts.
     """
@@ -87,12 +97,14 @@ def perceive(
     done = [] if work is None else list(_finished(work, n, masks=masks))
     if done and work is not None:
         log.info("%s: %d of %d frames were looked at before.", info.path.name, sum(len(c.xy) for c, _ in done), n)
-    every = min(max(1, n // PEOPLE_SAMPLES), MAX_SAMPLE_STEP) if count_people else 0
-    chunks = [*done, *_new_chunks(info, detector, len(done), masks=masks, every=every, work=work)]
+    look = _Look(
+        detector, info, masks, min(max(1, n // PEOPLE_SAMPLES), MAX_SAMPLE_STEP) if person is None else 0, person
+    )
+    chunks = [*done, *_new_chunks(info, look, len(done), work)]
     return _assembled([chunk for chunk, _ in chunks], [stack for _, stack in chunks], info)
 
 
-def _finished(work: WorkFolder, n: int, *, masks: bool) -> Iterator[tuple[_Chunk, MaskStack | None]]:
+def _finished(work: WorkFolder, n: int, *, masks: bool) -> Iterator[_Part]:
     """Chunks from the first on, as far as they are whole."""
     for number, start in enumerate(range(0, n, CHUNK_FRAMES)):
         chunk = _Chunk.load(work.piece("chunk", number), min(CHUNK_FRAMES, n - start))
@@ -105,9 +117,47 @@ def _finished(work: WorkFolder, n: int, *, masks: bool) -> Iterator[tuple[_Chunk
         yield chunk, stack
 
 
-def _new_chunks(
-    info: VideoInfo, detector: Any, first: int, *, masks: bool, every: int, work: WorkFolder | None
-) -> Iterator[tuple[_Chunk, MaskStack | None]]:
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """How frames are looked at."""
+
+    detector: Any
+    info: VideoInfo
+    masks: bool
+    count_people_every: int
+    person: ChosenPerson | None
+
+    def at(self, stream: Iterator[np.ndarray], before: deque[np.ndarray], start: int, count: int) -> _Part:
+        """The next `count` frames of `stream`, numbered from `start`, seen after those `before`, which are brought up
+        to date."""
+        first, waiting = start - len(before), deque(before)
+
+        def frames() -> Iterator[np.ndarray]:
+            yield from list(before)
+            for frame in islice(stream, count):
+                before.append(frame)
+                waiting.append(frame)
+                yield frame
+
+        rows: list[tuple[Any, ...]] = []
+
+        def seen() -> Iterator[np.ndarray]:
+            alone = frames() if self.person is None else map(self.person.alone, frames(), _count(first))
+            detections = self.detector.detect(alone, masks=self.masks, count_people_every=self.count_people_every)
+            for i, detection in enumerate(detections, first):
+                frame = waiting.popleft()
+                if i >= start:
+                    row, mask = _row(frame, detection, i, self.person)
+                    rows.append(row)
+                    yield np.zeros(self.info.size_hw, np.uint8) if mask is None else mask
+
+        stack = MaskStack.packed(seen(), self.info.size_hw) if self.masks else None
+        if stack is None:
+            deque(seen(), maxlen=0)
+        return _Chunk(*(np.array(column) for column in zip(*rows, strict=True))), stack
+
+
+def _new_chunks(info: VideoInfo, look: _Look, first: int, work: WorkFolder | None) -> Iterator[_Part]:
     n = info.n_frames
     starts = range(first * CHUNK_FRAMES, n, CHUNK_FRAMES)
     if not len(starts):
@@ -117,9 +167,8 @@ def _new_chunks(
     before: deque[np.ndarray] = deque(islice(stream, starts[0] - warm), maxlen=WARM_UP_FRAMES)
     for number, start in enumerate(starts, first):
         count = min(CHUNK_FRAMES, n - start)
-        if start + count == n:
-            count += 1  # asks once more, so that the progress line ends
-        chunk, stack = _look(stream, before, count, detector, masks=masks, every=every, size_hw=info.size_hw)
+        # the last chunk asks for one more, so that the progress line ends
+        chunk, stack = look.at(stream, before, start, count + (start + count == n))
         if work is not None:
             if stack is not None:
                 stack = MaskStack.load(stack.save(work.piece("masks", number)))
@@ -127,47 +176,12 @@ def _new_chunks(
         yield chunk, stack
 
 
-def _look(
-    stream: Iterator[np.ndarray],
-    before: deque[np.ndarray],
-    count: int,
-    detector: Any,
-    *,
-    masks: bool,
-    every: int,
-    size_hw: tuple[int, int],
-) -> tuple[_Chunk, MaskStack | None]:
-    """The next `count` frames of `stream`, seen after those `before`, which are brought up to date."""
-    skip, waiting = len(before), deque(before)
-
-    def frames() -> Iterator[np.ndarray]:
-        yield from list(before)
-        for frame in islice(stream, count):
-            before.append(frame)
-            waiting.append(frame)
-            yield frame
-
-    rows: list[tuple[Any, ...]] = []
-
-    def seen() -> Iterator[np.ndarray]:
-        for i, detection in enumerate(detector.detect(frames(), masks=masks, count_people_every=every)):
-            frame = waiting.popleft()
-            if i >= skip:
-                row, mask = _row(frame, detection)
-                rows.append(row)
-                yield np.zeros(size_hw, np.uint8) if mask is None else mask
-
-    if masks:
-        stack = MaskStack.packed(seen(), size_hw)
-    else:
-        stack = None
-        deque(seen(), maxlen=0)
-    columns = (np.array(column) for column in zip(*rows, strict=True))
-    return _Chunk(*columns), stack
-
-
-def _row(frame: np.ndarray, detection: Detection) -> tuple[tuple[Any, ...], np.ndarray | None]:
+def _row(
+    frame: np.ndarray, detection: Detection, index: int, person: ChosenPerson | None
+) -> tuple[tuple[Any, ...], np.ndarray | None]:
     """One frame's entries in the order of `_Chunk`'s fields, and its mask."""
+    if person is not None:
+        detection = replace(person.confirmed(detection, index), n_people=int(person.n_people[index]))
     brightness, contrast = exposure(frame)
     if contrast < MIN_CONTRAST:
         detection = Detection.nobody()

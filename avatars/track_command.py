@@ -17,8 +17,9 @@ class TrackConfig:
     """Focal length in pixels of the upright video; estimated when not given."""
     height_m: float | None = None
     """The person's height in meters, which sets the scale; from the body prior when not given."""
-    person: Literal["only", "largest"] = "only"
-    """What to do when two people are in view: stop, or follow the one whom the detector follows and warn."""
+    person: Literal["only", "largest"] | int = "only"
+    """Whom to follow when several people are in view: nobody (stop), the largest, or a number counted from left to
+    right in the first frame that shows several, 0 first. The others are ignored."""
     detector: str = "mediapipe"
     """Keypoint detector."""
     body: Path | None = None

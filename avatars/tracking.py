@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,13 +19,15 @@ from avatars.files import sha256_of
 from avatars.fit_windows import fit_clip
 from avatars.motion import Motion
 from avatars.perception.backends import whole_body_detector
+from avatars.perception.chosen_person import ChosenPerson, choose_person, sample_step
 from avatars.perception.containers import Keypoints
+from avatars.perception.mediapipe_people import MediaPipePeople
 from avatars.perception_stage import Perceived, crowded_frames, perceive
-from avatars.progress import StageClock
+from avatars.progress import StageClock, progress
 from avatars.track import SourceVideo, Track, plain
 from avatars.track_command import TrackConfig
 from avatars.tracking_init import side_exchanges
-from avatars.video import VideoInfo, probe
+from avatars.video import VideoInfo, probe, read_frames
 from avatars.work_folder import WorkFolder
 from avatars.world_frame import place_in_world
 
@@ -86,9 +90,11 @@ def _tracked(
     work: WorkFolder | None,
 ) -> Track:
     with clock.stage("perception"):
-        seen = perceive(info, detector, masks=config.masks, work=work)
+        person = None if config.person == "only" else _chosen_person(info, config.person, work)
+        seen = perceive(info, detector, masks=config.masks, person=person, work=work)
     require_person(seen.keypoints.valid, info.path)
-    _check_people(seen, info.path, config)
+    if config.person == "only":
+        _refuse_crowds(seen, info.path)
     with clock.stage("pose fit"):
         motion, camera, keypoints = track_keypoints(
             seen.keypoints, torch.from_numpy(info.times_s), body, config=config, name=info.path.stem, work=work
@@ -96,13 +102,28 @@ def _tracked(
     return Track(motion, camera, keypoints, seen.masks, source, config, seen.quality)
 
 
-def _check_people(seen: Perceived, video: Path, config: TrackConfig) -> None:
+def _chosen_person(info: VideoInfo, which: Literal["largest"] | int, work: WorkFolder | None) -> ChosenPerson:
+    """Where the person to be followed is, found in a pass of its own over samples of the clip."""
+    path = None if work is None else work.piece("people", 0)
+    if path is not None and path.exists():
+        return ChosenPerson.load(path)
+    indices = np.arange(0, info.n_frames, sample_step(info.times_s))
+    frames = progress(read_frames(info, indices), f"Looking for people in {info.path.name}", len(indices))
+    finder = MediaPipePeople()
+    try:
+        found = choose_person(zip(indices, frames, strict=True), finder, info.times_s, which, name=info.path.name)
+    finally:
+        finder.close()
+    if path is not None:
+        found.save(path)
+    return found
+
+
+def _refuse_crowds(seen: Perceived, video: Path) -> None:
+    """Raise InputError when several people are in view and none was chosen."""
     crowded, looked_at = crowded_frames(seen.quality.n_people)
-    if not crowded or len(crowded) < min(max(TWO_PEOPLE_MIN, TWO_PEOPLE_SHARE * looked_at), looked_at):
-        return
-    if config.person == "only":
+    if crowded and len(crowded) >= min(max(TWO_PEOPLE_MIN, TWO_PEOPLE_SHARE * looked_at), looked_at):
         require_one_person(crowded, looked_at, video)
-    log.warning("%s: two people in %d of %d sampled frames; one is followed.", video.name, len(crowded), looked_at)
 
 
 def track_keypoints(

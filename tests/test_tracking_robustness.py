@@ -16,10 +16,12 @@ from avatars.body import Body
 from avatars.errors import InputError
 from avatars.fit_windows import overlapping_windows
 from avatars.mask_stack import MaskStack
+from avatars.perception.chosen_person import choose_person
 from avatars.perception.containers import Detection
 from avatars.perception_stage import perceive
-from avatars.tracking import track_keypoints
-from avatars.video import probe, write_video
+from avatars.track_command import TrackConfig
+from avatars.tracking import track_keypoints, track_video
+from avatars.video import probe, read_frames, write_video
 from avatars.work_folder import WorkFolder
 
 SIZE_HW = (48, 64)
@@ -165,3 +167,80 @@ def test_a_clip_fitted_in_windows_is_as_good_and_as_smooth_as_in_one(body: Body,
     monkeypatch.setattr(fit_windows, "fit_keypoints", None)  # everything is taken up
     again, _, _ = track_keypoints(keypoints, motion.times_s, body, config=config, work=work)
     assert torch.equal(again.poses, parts.poses)
+
+
+# ----------------------------------------------------------------------------------------------------- several people
+
+
+class Actors:
+    """Two colored rectangles that cross each other, and a finder that knows where they are, in no particular order."""
+
+    def __init__(self, frames: int = 36, *, away: range = range(0)) -> None:
+        self.times_s = np.arange(frames) / 12.0
+        self.generator = np.random.default_rng(0)
+        self.x = np.stack([np.linspace(60, 260, frames), np.linspace(260, 60, frames)], 1)
+        self.radius, self.away = np.array([80.0, 60.0]), away
+
+    def rows(self, i: int) -> list[np.ndarray]:
+        standing = [k for k in (0, 1) if not (k == 0 and i in self.away)]
+        return [np.float32([self.x[i, k], 120, self.x[i, k], 80, self.radius[k]]) for k in standing]
+
+    def frames(self):
+        for i in range(len(self.times_s)):
+            frame = np.full((240, 320, 3), 128, np.uint8)
+            for row, color in zip(self.rows(i)[::-1], ((20, 40, 200), (220, 30, 30)), strict=False):
+                x = int(row[0])
+                frame[75:125, max(x - 20, 0) : x + 20] = color if len(self.rows(i)) == 2 else (20, 40, 200)
+            self.index = i
+            yield i, frame
+
+    def find(self, frame: np.ndarray) -> np.ndarray:
+        rows = self.rows(self.index)
+        return np.stack(rows)[self.generator.permutation(len(rows))]
+
+
+@pytest.mark.parametrize(("which", "who"), [("largest", 0), (0, 0), (1, 1)])
+def test_the_chosen_person_keeps_their_identity_through_a_crossing(which, who: int, caplog) -> None:
+    actors = Actors()
+    found = choose_person(actors.frames(), actors, actors.times_s, which, name="cross.mp4")
+    np.testing.assert_allclose(found.chosen[:, 0], actors.x[:, who], atol=1e-3)
+    np.testing.assert_allclose(found.others[:, 0, 0], actors.x[:, 1 - who], atol=1e-3)
+    assert (
+        "one is followed: " + ("the largest" if which == "largest" else f"number {which} from the left") in caplog.text
+    )
+
+
+def test_a_person_who_leaves_and_returns_is_nobody_in_between() -> None:
+    actors = Actors(away=range(8, 26))
+    found = choose_person(actors.frames(), actors, actors.times_s, "largest")
+    away = np.isnan(found.chosen[:, 0])
+    assert away[9:25].all() and not away[:8].any() and not away[26:].any()
+    assert np.isfinite(found.others[:, 0, 0]).all()
+    frame = next(f for i, f in actors.frames() if i == 15)
+    assert (found.alone(frame, 15)[75:125] == 128).all()  # whom nobody asked for is painted over
+
+
+def test_a_number_that_is_not_there_is_refused() -> None:
+    actors = Actors()
+    with pytest.raises(InputError, match=r"--person 2: pair\.mp4 shows 2 people in frame 0"):
+        choose_person(actors.frames(), actors, actors.times_s, 2, name="pair.mp4")
+
+
+def test_of_two_real_people_one_is_followed_and_never_mixed(shared_data: Path, tmp_path: Path, body: Body) -> None:
+    import cv2
+
+    frames = []
+    clips = [probe(shared_data / name / f"{name}.mp4") for name in ("juggler", "squats")]
+    men, women = (read_frames(clip, np.arange(0, 16 * step, step)) for clip, step in zip(clips, (5, 1), strict=True))
+    for man, woman in zip(men, women, strict=True):
+        small = cv2.copyMakeBorder(cv2.resize(woman, (152, 270)), 90, 0, 0, 0, cv2.BORDER_REPLICATE)
+        frames.append(np.concatenate([cv2.resize(man[:, 330:930], (300, 360)), small], 1))
+    path = write_video(tmp_path / "pair.mp4", np.stack(frames), fps=5)
+    x = {}
+    for which in ("largest", 1):
+        track = track_video(path, body=body, config=TrackConfig(person=which, iterations=20, masks=which == 1))
+        assert track.motion.valid.float().mean() > 0.9
+        x[which] = track.keypoints.xy[track.motion.valid][:, [5, 6, 11, 12], 0]
+        assert bool((track.quality.n_people == 2).all())
+    assert x["largest"].max() < 290 and x[1].min() > 310
+    assert not track.masks[:][:, :, :290].any()

@@ -1,4 +1,6 @@
-"""MediaPipe Holistic and Pose -> 133 COCO-WholeBody keypoints, 3D hints and a soft mask; the only file that names them.
+"""MediaPipe Holistic and Pose -> 133 COCO-WholeBody keypoints, 3D hints and a soft mask.
+
+With `mediapipe_people` the only file that names them.
 
 The models lie inside the `mediapipe==0.10.21` wheel (Lugaresi et al. 2019; Bazarevsky et al. 2020, "BlazePose";
 Kartynnik et al. 2019, face mesh; Zhang et al. 2020, hands): nothing is downloaded.
@@ -57,7 +59,7 @@ def check_available() -> None:
             f"MediaPipe {found} is installed; {VERSION} is needed, the last whose models come with it. Run: {command}"
         )
     try:
-        with _native_log_silenced():
+        with native_log_silenced():
             importlib.import_module("mediapipe")
     except Exception as error:  # its native parts fail in many ways, a wrong numpy or protobuf first of all
         raise BackendMissing(f"MediaPipe {found} cannot be imported ({error}). Run: {command}") from None
@@ -79,7 +81,7 @@ class MediaPipeHolistic:
         try:
             for index, frame in enumerate(frames):
                 small = _reduced(frame)
-                with _native_log_silenced(loud > 0):
+                with native_log_silenced(loud > 0):
                     holistic = holistic or solutions.holistic.Holistic(
                         model_complexity=1, enable_segmentation=True, smooth_segmentation=False, smooth_landmarks=False
                     )
@@ -114,7 +116,7 @@ class _OtherPeople:
         mask = cv2.dilate(mask, np.ones((reach, reach), np.uint8))
         rest = image.copy()
         rest[mask > 0] = np.median(image[mask == 0], axis=0) if (mask == 0).any() else 127
-        with _native_log_silenced():
+        with native_log_silenced():
             self._pose = self._pose or self._solutions.pose.Pose(
                 static_image_mode=True, model_complexity=1, enable_segmentation=True, min_detection_confidence=0.7
             )
@@ -226,7 +228,7 @@ def _anchored(
 
 
 @contextmanager
-def _native_log_silenced(wanted: bool = True) -> Iterator[None]:
+def native_log_silenced(wanted: bool = True) -> Iterator[None]:
     """Nothing on file descriptor 2: MediaPipe's C++ parts write there whatever the log level is."""
     if not wanted:
         yield
