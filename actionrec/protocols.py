@@ -1,0 +1,291 @@
+"""Experiments that ask what synthetic clips gain: arms, numbers of clips, seeds; audited, trained, scored and saved.
+
+All arms of a seed share their real clips, their test clips and, where the training states its steps, its length.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+
+from actionrec.audit import Kind, audit
+from actionrec.clips import ClipStore, labels_of, load_clips
+from actionrec.errors import DataError
+from actionrec.evaluation import Interval, Predictions, accuracy_interval, gain_interval, load_run, save_run
+from actionrec.manifest import ManifestClip
+from actionrec.splits import (
+    Split,
+    by_class,
+    equal_per_class,
+    few_per_class,
+    hold_out_subjects,
+    made_from,
+    stated_split,
+    synthetic_per_class,
+)
+from actionrec.training import Trained, TrainingConfig, predict, train
+
+Arm = Literal[
+    "real", "synthetic", "real+synthetic", "half-real", "pretrain-finetune", "shuffled-background", "one-background"
+]
+"""real, synthetic and real+synthetic are what they say; half-real draws half of each batch from the real clips;
+pretrain-finetune trains on synthetic clips first and on real ones then; shuffled-background and one-background are
+real+synthetic with places that tell nothing of the class, or everything."""
+ARMS: tuple[str, ...] = get_args(Arm)
+FINETUNE_RATE = 0.3
+"""Rate of the second half of pretrain-finetune against the first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """What is compared, on which clips."""
+
+    dataset: str
+    """"ntu", "smarthome", "simulated" ...: published numbers are shown for the same name alone."""
+    real: Path
+    synthetic: Path | None
+    out: Path
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    n_real: tuple[int, ...] | None = (1,)
+    """Real clips per class; None: as many as the smallest class has."""
+    n_synthetic: tuple[int, ...] = (50,)
+    """Synthetic clips per class of the arms that use any."""
+    arms: tuple[Arm, ...] = ("real", "real+synthetic")
+    seeds: tuple[int, ...] = (0, 1, 2)
+    hold_out_share: float | None = None
+    """Hold out this share of the subjects where the manifest states no split."""
+    allow: tuple[Kind, ...] = ()
+    """Kinds of leak that the data set's protocol shares on purpose."""
+    workers: int = 2
+
+    def __post_init__(self) -> None:
+        unknown = [arm for arm in self.arms if arm not in ARMS]
+        if unknown or not self.arms or not self.seeds:
+            raise DataError(f"Arms are {self.arms} and seeds {self.seeds}; known arms: {', '.join(ARMS)}.")
+        if self.synthetic is None and any(arm != "real" for arm in self.arms):
+            raise DataError("Arms other than `real` need a manifest of synthetic clips.")
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One arm with numbers of clips: a row of the table."""
+
+    arm: Arm
+    n_real: int | None
+    n_synthetic: int
+
+    def __str__(self) -> str:
+        return f"{self.arm}_r{'all' if self.n_real is None else self.n_real}_s{self.n_synthetic}"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a cell reached, over all seeds."""
+
+    cell: Cell
+    runs: tuple[Predictions, ...]
+    train_clips: tuple[int, int]
+    """Real and synthetic clips of the first seed's training set."""
+    collapsed: int
+    """Seeds whose network collapsed onto one class."""
+    seconds: float
+    accuracy: Interval
+    gain: Interval | None
+    """Against `real` of the same n_real; None for `real` itself and where it was not run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """All outcomes of an experiment."""
+
+    experiment: Experiment
+    classes: tuple[str, ...]
+    test_clips: int
+    test_subjects: int
+    skipped: int
+    """Clips whose video could not be used."""
+    unchecked: dict[str, int]
+    outcomes: tuple[Outcome, ...]
+    seconds: float
+
+    def outcome(self, arm: str, n_real: int | None = None) -> Outcome:
+        """The outcome of an arm with the most synthetic clips. Raises DataError when it was not run."""
+        found = [o for o in self.outcomes if o.cell.arm == arm and n_real in (None, o.cell.n_real)]
+        if not found:
+            raise DataError(f"No outcome of arm {arm!r}.")
+        return max(found, key=lambda o: o.cell.n_synthetic)
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """Everything that can be trained and tested on."""
+
+    split: Split
+    synthetic: tuple[ManifestClip, ...]
+    classes: tuple[str, ...]
+    store: ClipStore
+
+
+def gather(experiment: Experiment) -> Material:
+    """Load the manifests, decode the clips and hold the test set apart.
+
+    Raises DataError when a manifest or class is empty, labels do not match, or the split is missing.
+    """
+    real = load_clips(experiment.real)
+    synthetic = [] if experiment.synthetic is None else load_clips(experiment.synthetic)
+    share = experiment.hold_out_share
+    split = stated_split(real) if share is None else hold_out_subjects(real, share=share, seed=0)
+    classes = tuple(by_class(split.train))
+    if len(classes) < 2:
+        raise DataError(f"{experiment.real} has {len(classes)} class for training; at least 2 are needed.")
+    labels_of(split.test, classes), labels_of(synthetic, classes)
+    store = ClipStore(experiment.out / "cache", experiment.training.clips)
+    usable = {clip.id: clip for clip in store.fill([*split.train, *split.test, *synthetic], workers=experiment.workers)}
+
+    def kept(clips: Sequence[ManifestClip]) -> tuple[ManifestClip, ...]:
+        return tuple(c for c in clips if c.id in usable)
+
+    return Material(Split(kept(split.train), kept(split.test)), kept(synthetic), classes, store)
+
+
+def cells_of(experiment: Experiment) -> list[Cell]:
+    """Every row of the table: `real` once per n_real, the others for every number of synthetic clips."""
+    cells = []
+    for n_real in experiment.n_real or (None,):
+        for arm in experiment.arms:
+            counts = (0,) if arm == "real" else tuple(n for n in experiment.n_synthetic if n)
+            cells += [Cell(arm, n_real, n) for n in counts]
+    return cells
+
+
+def training_set(material: Material, cell: Cell, seed: int) -> tuple[ManifestClip, ...]:
+    """The clips of a cell and seed. Synthetic clips count only when their motion is from the real clips chosen.
+
+    Raises DataError when a class has too few.
+    """
+    train_clips = material.split.train
+    if cell.n_real is None:
+        chosen = equal_per_class(train_clips, seed=seed)
+    else:
+        chosen = few_per_class(train_clips, cell.n_real, seed=seed)
+    if cell.arm == "real":
+        return chosen
+    ways: dict[str, Any] = {"shuffled-background": "shuffled", "one-background": "one-per-class"}
+    made = synthetic_per_class(
+        made_from(material.synthetic, chosen), cell.n_synthetic, labels=material.classes, seed=seed,
+        backgrounds=ways.get(cell.arm, "random"),
+    )  # fmt: skip
+    return made if cell.arm == "synthetic" else (*chosen, *made)
+
+
+def run_experiment(experiment: Experiment) -> Results:
+    """Audit every training set, then train and score every cell and seed; finished runs are taken from `out/runs`.
+
+    Raises LeakError before anything is trained when something of the test set would be, and DataError for bad input.
+    """
+    start_s = time.perf_counter()
+    material = gather(experiment)
+    cells = cells_of(experiment)
+    unchecked: dict[str, int] = {}
+    for cell in cells:
+        for seed in experiment.seeds:
+            clips = training_set(material, cell, seed)
+            found = audit(Split(clips, material.split.test), allow=experiment.allow).require_clean()
+            unchecked = {k: max(unchecked.get(k, 0), v) for k, v in (unchecked | found.unchecked).items()}
+    prepared_s = time.perf_counter() - start_s
+    finished: dict[Cell, list[_Run]] = {cell: [] for cell in cells}
+    for seed in experiment.seeds:  # seed by seed, so that an interrupted experiment has whole pairs
+        for cell in cells:
+            run = _run(experiment, material, cell, seed)
+            finished[cell].append(run)
+            accuracy = 100 * run.predictions.correct.mean()
+            print(f"{cell} seed {seed}: {accuracy:.1f} % ({run.seconds:.0f} s)", file=sys.stderr, flush=True)
+    outcomes = tuple(_outcome(cell, finished) for cell in cells)
+    seconds = prepared_s + sum(o.seconds for o in outcomes)
+    subjects = {c.subject for c in material.split.test if c.subject}
+    return Results(
+        experiment, material.classes, len(material.split.test), len(subjects), len(material.store.skipped), unchecked,
+        outcomes, round(seconds, 1),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    predictions: Predictions
+    train_clips: tuple[int, int]
+    collapsed: bool
+    seconds: float
+
+
+def _run(experiment: Experiment, material: Material, cell: Cell, seed: int) -> _Run:
+    """Train and score one cell with one seed, or take it from disk."""
+    clips = training_set(material, cell, seed)
+    config = replace(experiment.training, seed=seed)
+    path = experiment.out / "runs" / f"{cell}_seed{seed}.json"
+    manifests = {"real": experiment.real} | ({"synthetic": experiment.synthetic} if experiment.synthetic else {})
+    key = _digest([config.as_dict(), [c.sha256 for c in clips], [c.sha256 for c in material.split.test], str(cell)])
+    if path.is_file():
+        document = json.loads(path.read_text(encoding="utf-8"))
+        if document.get("key") != key:
+            raise DataError(f"{path} is of other clips or settings; choose another folder for the results.")
+        return _Run(
+            load_run(path), tuple(document["train_clips"]), bool(document["collapsed_onto"]), document["seconds"]
+        )
+    start_s = time.perf_counter()
+    trained = _train(material, clips, config, cell)
+    scores = np.stack(list(predict(trained.network, material.store, material.split.test, device=config.device)))
+    predictions = Predictions.of(material.split.test, scores, material.classes)
+    seconds = round(time.perf_counter() - start_s, 1)
+    counts = (sum(c.kind == "real" for c in clips), sum(c.kind == "synthetic" for c in clips))
+    more = {
+        "key": key, "arm": cell.arm, "seed": seed, "train_clips": list(counts), "seconds": seconds,
+        "collapsed_onto": trained.collapsed_onto, "last_loss": trained.losses[-1],
+        "train_ids": [c.id for c in clips], "threads": torch.get_num_threads(), "torch": torch.__version__,
+    }  # fmt: skip
+    save_run(path, predictions, config=config.as_dict(), manifests=manifests, more=more)
+    return _Run(predictions, counts, trained.collapsed_onto is not None, seconds)
+
+
+def _train(material: Material, clips: Sequence[ManifestClip], config: TrainingConfig, cell: Cell) -> Trained:
+    if cell.arm == "half-real":
+        config = replace(config, real_share=0.5)
+    if cell.arm != "pretrain-finetune":
+        return train(material.store, clips, material.classes, config)
+    half = replace(config, steps=config.steps and max(config.steps // 2, 1))
+    synthetic = [c for c in clips if c.kind == "synthetic"]
+    first = train(material.store, synthetic, material.classes, half)
+    with tempfile.TemporaryDirectory() as folder:
+        weights = Path(folder) / "pretrained.pt"
+        torch.save(first.network.state_dict(), weights)
+        second = replace(half, initial_weights=weights, lr=FINETUNE_RATE * config.lr)
+        trained = train(material.store, [c for c in clips if c.kind == "real"], material.classes, second)
+    return replace(trained, losses=(*first.losses, *trained.losses), seconds=first.seconds + trained.seconds)
+
+
+def _outcome(cell: Cell, finished: dict[Cell, list[_Run]]) -> Outcome:
+    runs = finished[cell]
+    predictions = tuple(run.predictions for run in runs)
+    base = [run.predictions for run in finished.get(Cell("real", cell.n_real, 0), [])]
+    return Outcome(
+        cell,
+        predictions,
+        runs[0].train_clips,
+        sum(run.collapsed for run in runs),
+        sum(run.seconds for run in runs),
+        accuracy_interval(predictions),
+        gain_interval(base, predictions) if base and cell.arm != "real" else None,
+    )
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
