@@ -9,7 +9,7 @@ import torch
 from avatars.perception.child_process import MissingPiece
 from avatars.perception.containers import N_KEYPOINTS, Detection, Keypoints
 from avatars.perception.prompted_masks import MaskedWholeBody, masks_of
-from avatars.perception.segment_anything_masks import SegmentAnythingModel, choose_mask, moved
+from avatars.perception.segment_anything_masks import SegmentAnythingModel, choose_mask, moved, wrong_point
 
 
 def disk(center, radius, size_hw=(64, 64)):
@@ -55,7 +55,8 @@ class _FakePredictor:
         masks = [~disk(box[:2], 1, self.size_hw), disk(point_coords[0], 3, self.size_hw)]
         masks.append(disk(point_coords.mean(0), 12, self.size_hw))
         logits = np.where(np.stack(masks), 8.0, -8.0).astype(np.float32)
-        low = np.stack([np.kron(m, np.ones((4, 4))) for m in logits]).astype(np.float32)
+        scale = 256 // self.size_hw[0]
+        low = np.stack([np.kron(m, np.ones((scale, scale))) for m in logits]).astype(np.float32)
         return logits, np.full(3, 0.9, np.float32), low
 
 
@@ -91,6 +92,68 @@ class _Finder:
             xy = np.full((N_KEYPOINTS, 2), (10.0 + i, 20.0), np.float32)
             xy[:17, 1] += np.linspace(-10, 10, 17)
             yield Detection(xy, np.full(N_KEYPOINTS, 0.9, np.float32), None, empty, 1)
+
+
+class _Greedy(_FakePredictor):
+    """Takes a chair for the person, from the second picture on, unless a point says that it is not."""
+
+    def __init__(self):
+        super().__init__()
+        self.pictures, self.points = 0, []
+
+    def set_image(self, image):
+        super().set_image(image)
+        self.pictures += 1
+
+    def predict(self, point_coords, point_labels, **options):
+        self.points.append(point_coords[point_labels == 0])
+        people = point_coords[point_labels == 1]
+        logits, quality, low = super().predict(people, np.ones(len(people)), **options)
+        if self.pictures > 1 and (point_labels == 1).all():
+            chair = disk(people.mean(0) + np.array([30, 0]), 24, self.size_hw)
+            logits = np.stack([np.where(chair | (logits[2] > 0), 8.0, -8.0)] * 3).astype(np.float32)
+            low = np.stack([np.kron(m, np.ones((2, 2))) for m in logits]).astype(np.float32)
+        return logits, quality, low
+
+
+def test_a_mask_that_jumps_is_asked_for_again_with_a_point_on_what_was_added():
+    model = object.__new__(SegmentAnythingModel)
+    predictor = _Greedy()
+    model._predictor, model._last = predictor, None
+    points = np.array([[[40, 50], [56, 50], [48, 66]]] * 2, np.float32)
+    boxes = np.array([[36, 44, 60, 68]] * 2, np.float32)
+    frames = np.zeros((2, 128, 128, 3), np.uint8)
+    out = model(frames=frames, boxes=boxes, points=points, scores=np.ones((2, 3), np.float32))
+    for mask, keypoints in zip(out["masks"], points, strict=True):
+        np.testing.assert_array_equal(mask > 127, disk(keypoints.mean(0), 12, (128, 128)))
+    assert np.isnan(out["overlap"][0])
+    assert out["overlap"][1] > 0.95
+    wrong = predictor.points[-1]
+    assert wrong.shape == (1, 2)
+    assert disk((78, 55), 24, (128, 128))[int(wrong[0, 1]), int(wrong[0, 0])]  # on the chair
+
+
+def test_a_point_near_a_keypoint_is_never_called_wrong():
+    added = disk((32, 32), 4)
+    box = np.array([0, 0, 64, 90], float)
+    assert wrong_point(added, np.array([[32.0, 34.0], [30.0, 30.0]]), box) is None
+    assert wrong_point(added, np.array([[5.0, 5.0]]), box) is not None
+    assert wrong_point(np.zeros((64, 64), bool), np.array([[5.0, 5.0]]), box) is None
+
+
+def test_masks_that_jump_are_told(caplog):
+    class Jumping:
+        def __init__(self):
+            self.n = 0
+
+        def __call__(self, frames, boxes, points, scores):
+            self.n += 1
+            return {"masks": np.zeros(frames.shape[:3], np.uint8), "overlap": np.float32([0.2 if self.n == 3 else 0.9])}
+
+    frames = [np.full((64, 120, 3), 1 + i, np.uint8) for i in range(4)]
+    with caplog.at_level("WARNING"):
+        list(MaskedWholeBody(Jumping(), _Finder()).detect(iter(frames)))
+    assert "1 masks jump away from the frame before (first: frame 2)" in caplog.text
 
 
 def test_masks_replace_the_detectors_own_and_follow_the_frames():

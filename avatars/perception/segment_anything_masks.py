@@ -2,7 +2,8 @@
 
 Kirillov et al. 2023; package `segment-anything` 1.0 (Apache-2.0). It knows single images: the last frame's mask, moved
 as the keypoints moved, is offered as a prompt and decides between the candidates, which keeps them the same over time.
-Also a program of its own (`child_process`).
+Where the chosen one still jumps, it is prompted again with a point on what was wrongly added. Also a program of its own
+(`child_process`).
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ else:  # started by path under another Python
 VARIANTS = {768: "vit_b", 1024: "vit_l", 1280: "vit_h"}
 """Width of the image encoder's first layer: model."""
 INSTALL = "pip install 'splat-avatars[sam]'"
+JUMP = 0.6
+"""Overlap (intersection over union) with the last frame's mask, moved, below which a mask is asked for again."""
+FAR = 0.08  # of the box's height: a point on the background keeps this far from every keypoint
 LOW_SIDE = 256  # the low-resolution masks' side; the image's longer side fills it
 
 
@@ -55,30 +59,48 @@ class SegmentAnythingModel:
     def __call__(self, frames, boxes, points, scores):
         """Frames (n, height, width, 3) uint8 RGB; boxes (n, 4) left, top, right, bottom, NaN where nobody is; points
         (n, k, 2) in pixels and their scores (n, k), 0 where a point is not to be used -> `masks` (n, height, width)
-        uint8, person probability times 255. Frames follow those of the call before."""
-        rows = zip(frames, boxes, points, scores)  # noqa: B905  (Python 3.7)
-        return {"masks": np.stack([self._mask(*row) for row in rows])}
+        uint8, person probability times 255, and `overlap` (n,) of each with the last frame's, moved as the keypoints
+        moved; NaN where there is none. Frames follow those of the call before."""
+        rows = [self._mask(*row) for row in zip(frames, boxes, points, scores)]  # noqa: B905  (Python 3.7)
+        masks, overlaps = zip(*rows)  # noqa: B905  (Python 3.7)
+        return {"masks": np.stack(masks), "overlap": np.float32(overlaps)}
 
     def forget(self):
         """The next frame begins another clip."""
         self._last = None
 
     def _mask(self, frame, box, points, score):
+        size_hw = frame.shape[:2]
         if not np.isfinite(box).all():
             self._last = None
-            return np.zeros(frame.shape[:2], np.uint8)
+            return np.zeros(size_hw, np.uint8), np.nan
         self._predictor.set_image(frame)
-        previous = self._carried(points, score, frame.shape[:2])
-        logits, low, quality = self._candidates(box, points[score > 0], previous)
-        before = None if previous is None else _enlarged(previous, frame.shape[:2]) > 0
-        best = choose_mask(logits > 0, quality, points[score > 0], box, before)
-        self._last = (low[best], points, score)
-        return np.rint(255.0 / (1.0 + np.exp(-np.clip(logits[best], -30, 30)))).astype(np.uint8)
+        previous = self._carried(points, score, size_hw)
+        before = None if previous is None else _enlarged(previous, size_hw) > 0
+        used = points[score > 0]
+        found = self._candidates(box, used, np.ones(len(used), int), previous)
+        best = choose_mask(found[0] > 0, found[2], used, box, before)
+        if before is not None and _overlap(found[0][best] > 0, before) < JUMP:
+            found = self._asked_again(found, best, box, used, previous, before)
+            best = choose_mask(found[0] > 0, found[2], used, box, before)
+        logits, low = found[0][best], found[1][best]
+        self._last = (low, points, score)
+        soft = np.rint(255.0 / (1.0 + np.exp(-np.clip(logits, -30, 30)))).astype(np.uint8)
+        return soft, np.nan if before is None else _overlap(logits > 0, before)
 
-    def _candidates(self, box, points, previous):
+    def _asked_again(self, found, best, box, points, previous, before):
+        """The candidates, and those of a prompt with a point on what the best has and the last frame had not."""
+        wrong = wrong_point((found[0][best] > 0) & ~before, points, box)
+        if wrong is None:
+            return found
+        labels = np.append(np.ones(len(points), int), 0)
+        more = self._candidates(box, np.concatenate([points, wrong[None]]), labels, previous)
+        return [np.concatenate(parts) for parts in zip(found, more)]  # noqa: B905  (Python 3.7)
+
+    def _candidates(self, box, points, labels, previous):
         """Logits (c, h, w), low-resolution logits (c, 256, 256) and predicted quality (c,) of three masks without and
         three with the last frame's mask as a prompt: the costly image encoder has run once."""
-        prompt = {"point_coords": points, "point_labels": np.ones(len(points), int)} if len(points) else {}
+        prompt = {"point_coords": points, "point_labels": labels} if len(points) else {}
         answers = [
             self._predictor.predict(box=box, mask_input=mask, multimask_output=True, return_logits=True, **prompt)
             for mask in ([None] if previous is None else [None, previous[None]])
@@ -114,8 +136,26 @@ def choose_mask(masks, quality, points, box, previous):
         total[i] += mask[y, x].mean() if len(points) else 0.0
         total[i] += _box_overlap(_box_of(mask), box)
         if previous is not None:
-            total[i] += (mask & previous).sum() / max((mask | previous).sum(), 1)
+            total[i] += _overlap(mask, previous)
     return int(np.argmax(total))
+
+
+def wrong_point(added, points, box):
+    """The middle (x, y) of what of a mask's `added` part (h, w) lies far from all keypoints (k, 2); None where nothing
+    does: near a keypoint it may be the person."""
+    rows, columns = np.nonzero(added)
+    if not len(rows) or not len(points):
+        return None
+    chosen = np.linspace(0, len(rows) - 1, min(len(rows), 4000)).astype(int)
+    pixels = np.stack([columns[chosen], rows[chosen]], 1) + 0.5
+    distance = np.sqrt(((pixels[:, None] - points[None]) ** 2).sum(-1)).min(1)
+    far = pixels[distance > FAR * (box[3] - box[1])]
+    return far[((far - far.mean(0)) ** 2).sum(1).argmin()] if len(far) else None
+
+
+def _overlap(a, b):
+    """Intersection over union of two masks."""
+    return (a & b).sum() / max((a | b).sum(), 1)
 
 
 def moved(low, step_xy):
