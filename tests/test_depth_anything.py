@@ -23,9 +23,15 @@ from avatars.perception.depth_maps import DepthMaps, depth_maps
         ({"model_type": "depth_anything", "depth_estimation_type": "metric", "max_depth": 20}, "metric"),
         ({"model_type": "depth_anything", "depth_estimation_type": "metric"}, "no max_depth"),
         ({"model_type": "dpt"}, "of type 'dpt', not depth_anything"),
+        (
+            {"model_type": "depth_anything", "_name_or_path": "d/Depth-Anything-V2-Metric-Indoor-Small-hf"},
+            "and yet has",
+        ),
+        ({"model_type": "depth_anything", "depth_estimation_type": "relative", "max_depth": 80}, "and yet has"),
     ],
 )
-def test_metric_and_relative_checkpoints_are_told_apart_by_their_config(tmp_path, config, kind):
+def test_metric_and_relative_checkpoints_are_told_apart_by_their_config(tmp_path_factory, config, kind):
+    tmp_path = tmp_path_factory.mktemp("checkpoint")  # not named after this test: a name that says metric counts
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(MissingPiece, match=r"no preprocessor_config\.json"):
         checked_kind(str(tmp_path))

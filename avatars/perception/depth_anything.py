@@ -89,6 +89,14 @@ def checked_kind(folder):
         raise MissingPiece(f"{folder}/config.json: unknown depth_estimation_type {kind!r}.")
     if kind == "metric" and not config.get("max_depth"):
         raise MissingPiece(f"{folder}/config.json is metric but has no max_depth, the meters that its output 1 means.")
+    names = (os.path.abspath(folder), config.get("_name_or_path") or "")
+    named_metric = any("metric" in os.path.basename(name).lower() for name in names)
+    if kind == "relative" and (named_metric or (config.get("max_depth") or 1) > 1):
+        raise MissingPiece(
+            f"{folder}/config.json says relative, or nothing, and yet has the name or the max_depth of a metric "
+            'checkpoint. Correct its depth_estimation_type, "metric" or "relative": one grows with distance, the other '
+            "shrinks."
+        )
     return kind
 
 
