@@ -8,6 +8,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
+import torch
 
 from avatars.errors import BackendMissing, InputError
 from avatars.perception.backend_table import BACKENDS, BackendOptions, availability, open_backend, resolved
@@ -97,3 +98,19 @@ def test_an_absent_backend_is_an_error_before_any_frame(bare_environment, tmp_pa
     options = BackendOptions(python=PYTHON, weights=tmp_path, model="rtmw-l")  # this Python has no MMPose
     with pytest.raises(BackendMissing, match=r"the packages? mm\w+.* in .*install_mmpose.sh"):
         open_backend("mmpose", options)
+
+
+@pytest.mark.parametrize("name", ["segment-anything", "depth-anything", "deca"])
+def test_a_gpu_that_is_not_there_is_no_silent_step_to_the_cpu(bare_environment, tmp_path, name):
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA device")
+    weights = tmp_path / "weights"
+    if name == "depth-anything":
+        weights.mkdir()
+        (weights / "config.json").write_text('{"model_type": "depth_anything"}')
+        (weights / "preprocessor_config.json").write_text("{}")
+        (weights / "model.safetensors").touch()
+    else:
+        weights.touch()
+    with pytest.raises(BackendMissing, match=r"the device cuda was asked for, .* sees no CUDA device"):
+        open_backend(name, BackendOptions(weights=weights, device="cuda"))

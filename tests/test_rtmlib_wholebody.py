@@ -80,6 +80,8 @@ def test_rtmlib_refuses_other_files(rtmlib_python, tmp_path, bare_environment):
     subprocess.run([rtmlib_python, "-c", ONNX_OF_DOTS, weights, "117"], check=True)
     with pytest.raises(BackendMissing, match="SimCC of 133 keypoints"):
         open_backend("rtmlib", BackendOptions(python=rtmlib_python, weights=weights))
+    with pytest.raises(BackendMissing, match="onnxruntime-gpu"):
+        open_backend("rtmlib", BackendOptions(python=rtmlib_python, weights=weights, device="cuda"))
     weights.write_bytes(b"no network")
     with pytest.raises(BackendMissing, match="cannot be read as ONNX"):
         open_backend("rtmlib", BackendOptions(python=rtmlib_python, weights=weights))

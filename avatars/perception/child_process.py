@@ -36,6 +36,14 @@ class MissingPiece(Exception):
     """A package, a weight file or a device is not there; the message says where it comes from and what to run."""
 
 
+def require_device(device):
+    """Raise MissingPiece when a CUDA device is asked for and torch sees none: nothing falls back to the CPU unsaid."""
+    import torch
+
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise MissingPiece(f"the device {device} was asked for, and {sys.executable} sees no CUDA device.")
+
+
 class ChildFailed(RuntimeError):
     """The child ended, or answered with an error, in the middle of its work."""
 

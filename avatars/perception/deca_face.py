@@ -15,9 +15,9 @@ import sys
 import numpy as np
 
 if __package__:
-    from avatars.perception.child_process import MissingPiece, child_main
+    from avatars.perception.child_process import MissingPiece, child_main, require_device
 else:  # started by path under another Python
-    from child_process import MissingPiece, child_main
+    from child_process import MissingPiece, child_main, require_device
 
 CROP_SIDE = 224
 CROP_SCALE = 1.1 * 1.25  # DECA's margin around 68 landmarks, times its test scale
@@ -42,8 +42,7 @@ class DecaModel:
             raise MissingPiece(f"no checkpoint at {weights}. {SOURCE}.")
         import torch
 
-        if device.startswith("cuda") and not torch.cuda.is_available():
-            raise MissingPiece(f"the device {device} was asked for, and {sys.executable} sees no CUDA device.")
+        require_device(device)
         self._encoder = _encoder(torch)
         _load_weights(torch, self._encoder, weights)
         self._encoder.to(device).eval()

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 if __package__:
-    from avatars.perception.child_process import MissingPiece, child_main
+    from avatars.perception.child_process import MissingPiece, child_main, require_device
 else:  # started by path under another Python
-    from child_process import MissingPiece, child_main
+    from child_process import MissingPiece, child_main, require_device
 
 INSTALL = "pip install 'splat-avatars[depth]'"
 BATCH = 4
@@ -32,6 +32,7 @@ class DepthAnythingModel:
             if importlib.util.find_spec(package) is None:
                 raise MissingPiece(f"the package {package} is not installed in {sys.executable}. {INSTALL}.")
         self.kind = checked_kind(weights)
+        require_device(device)
         import torch
         from transformers import AutoImageProcessor, DepthAnythingForDepthEstimation
 

@@ -16,9 +16,9 @@ import types
 import numpy as np
 
 if __package__:
-    from avatars.perception.child_process import MissingPiece, child_main
+    from avatars.perception.child_process import MissingPiece, child_main, require_device
 else:  # started by path under another Python
-    from child_process import MissingPiece, child_main
+    from child_process import MissingPiece, child_main, require_device
 
 SOURCE = (
     "git clone https://github.com/mks0601/Hand4Whole_RELEASE; its README names the weights and the body models "
@@ -49,8 +49,7 @@ class Hand4WholeModel:
         try:
             import torch
 
-            if device.startswith("cuda") and not torch.cuda.is_available():
-                raise MissingPiece(f"the device {device} was asked for, and {sys.executable} sees no CUDA device.")
+            require_device(device)
             _stand_in_for_small_packages()
             _lead_cuda_calls_to(device)
             from config import cfg

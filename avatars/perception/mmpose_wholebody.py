@@ -16,9 +16,9 @@ from glob import glob
 import numpy as np
 
 if __package__:
-    from avatars.perception.child_process import MissingPiece, child_main
+    from avatars.perception.child_process import MissingPiece, child_main, require_device
 else:  # started by path under another Python
-    from child_process import MissingPiece, child_main
+    from child_process import MissingPiece, child_main, require_device
 
 N_KEYPOINTS = 133
 BATCH = 16
@@ -34,6 +34,7 @@ class MMPoseModel:
         for package in ("torch", "mmengine", "mmcv", "mmpose"):
             if importlib.util.find_spec(package) is None:
                 raise MissingPiece(f"the package {package} is not installed in {sys.executable}. {INSTALL}.")
+        require_device(device)
         _stand_in_for_unused_imports()
         from mmengine.config import Config
         from mmengine.dataset import Compose

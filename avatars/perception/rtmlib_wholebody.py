@@ -34,10 +34,16 @@ class RtmlibModel:
             raise MissingPiece(f"no ONNX file at {weights}.")
         import onnxruntime
 
+        if device.startswith("cuda") and "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+            raise MissingPiece(  # it would run on the CPU, and print so
+                f"the device {device} was asked for, and onnxruntime in {sys.executable} runs on the CPU alone; "
+                "pip install onnxruntime-gpu in its place."
+            )
         try:
             session = onnxruntime.InferenceSession(weights, providers=["CPUExecutionProvider"])
         except Exception as error:
-            raise MissingPiece(f"{weights} cannot be read as ONNX ({str(error).splitlines()[0]}).") from None
+            unpack = " Unpack it and give its end2end.onnx." if weights.endswith(".zip") else ""
+            raise MissingPiece(f"{weights} cannot be read as ONNX ({str(error).splitlines()[0]}).{unpack}") from None
         self._size_wh = _checked_size(session, weights)
         del session
         from rtmlib import RTMPose

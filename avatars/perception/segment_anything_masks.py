@@ -15,9 +15,9 @@ import sys
 import numpy as np
 
 if __package__:
-    from avatars.perception.child_process import MissingPiece, child_main
+    from avatars.perception.child_process import MissingPiece, child_main, require_device
 else:  # started by path under another Python
-    from child_process import MissingPiece, child_main
+    from child_process import MissingPiece, child_main, require_device
 
 VARIANTS = {768: "vit_b", 1024: "vit_l", 1280: "vit_h"}
 """Width of the image encoder's first layer: model."""
@@ -38,6 +38,7 @@ class SegmentAnythingModel:
                 raise MissingPiece(f"the package {package} is not installed in {sys.executable}. {INSTALL}.")
         if not os.path.isfile(weights):
             raise MissingPiece(f"no checkpoint at {weights}.")
+        require_device(device)
         import torch
         from segment_anything import SamPredictor, sam_model_registry
 
