@@ -16,6 +16,7 @@ from avatars.frame_quality import FrameQuality
 from avatars.mask_stack import MaskStack
 from avatars.motion import Motion
 from avatars.perception.containers import Keypoints
+from avatars.spans import unsure_spans
 from avatars.track_command import TrackConfig
 
 
@@ -61,7 +62,12 @@ class Track:
         }
         write_json(
             folder / "track.json",
-            {"video": asdict(self.video), "camera": camera, "config": plain(self.config)},
+            {
+                "video": asdict(self.video),
+                "camera": camera,
+                "config": plain(self.config),
+                "unsure": [asdict(span) for span in unsure_spans(self.motion)],
+            },
         )
         return folder
 

@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 
 import tyro
 
+SPANS_TOLD = 8
+
 
 @dataclass(frozen=True)
 class TrackConfig:
@@ -46,7 +48,9 @@ class TrackCommand:
         """Track, save, print what came out. Raises InputError for a video that cannot be tracked."""
         import shutil
 
+        from avatars.confidence_plot import write_confidence_plot
         from avatars.progress import StageClock
+        from avatars.spans import unsure_spans
         from avatars.tracking import Track, track_video
         from avatars.work_folder import NAME
 
@@ -55,6 +59,7 @@ class TrackCommand:
         track = track_video(self.video, config=self.config, clock=clock, work=self.output / NAME)
         with clock.stage("save"):
             track = Track.load(track.save(self.output))  # its masks now lie in the folder
+            write_confidence_plot(self.output / "confidence.png", track.motion, track.camera, title=self.video.name)
             shutil.rmtree(self.output / NAME)
         if self.overlay is not None:
             from avatars.overlay import write_overlay
@@ -62,6 +67,11 @@ class TrackCommand:
             with clock.stage("overlay"):
                 write_overlay(self.overlay, track)
         print(clock.table())
+        spans = unsure_spans(track.motion)
+        for span in spans[:SPANS_TOLD]:
+            print(f"unsure: {span}")
+        if len(spans) > SPANS_TOLD:
+            print(f"unsure: {len(spans) - SPANS_TOLD} more spans, see {self.output / 'track.json'}")
         print(f"{int(track.motion.valid.sum())} of {len(track.motion)} frames tracked -> {self.output}")
 
     def check(self) -> None:

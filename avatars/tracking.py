@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +18,7 @@ from avatars.capture_check import require_one_person, require_person
 from avatars.errors import InputError
 from avatars.files import sha256_of
 from avatars.fit_windows import fit_clip
+from avatars.joint_confidence import joint_confidence
 from avatars.motion import Motion
 from avatars.perception.backends import whole_body_detector
 from avatars.perception.chosen_person import ChosenPerson, choose_person, sample_step
@@ -99,6 +101,8 @@ def _tracked(
         motion, camera, keypoints = track_keypoints(
             seen.keypoints, torch.from_numpy(info.times_s), body, config=config, name=info.path.stem, work=work
         )
+    with clock.stage("confidence"):
+        motion = replace(motion, confidence=joint_confidence(motion, camera, keypoints, body, seen.quality))
     return Track(motion, camera, keypoints, seen.masks, source, config, seen.quality)
 
 

@@ -12,16 +12,21 @@ import torch
 from test_tracking import CAMERA, EXACT, mpjpe_mm, seen, turning_motion
 
 from avatars import fit_windows, perception_stage
-from avatars.body import Body
+from avatars.body import JOINT_NAMES, Body
+from avatars.confidence_plot import write_confidence_plot
 from avatars.errors import InputError
+from avatars.files import read_json
 from avatars.fit_windows import overlapping_windows
+from avatars.joint_confidence import PARTS, part_confidence
 from avatars.mask_stack import MaskStack
 from avatars.perception.chosen_person import choose_person
-from avatars.perception.containers import Detection
+from avatars.perception.containers import MIRRORED, Detection
 from avatars.perception_stage import perceive
+from avatars.spans import DOUBTFUL, Span, unsure_spans
+from avatars.studio.capture import sample_capture
 from avatars.track_command import TrackConfig
-from avatars.tracking import track_keypoints, track_video
-from avatars.video import probe, read_frames, write_video
+from avatars.tracking import Track, track_keypoints, track_video
+from avatars.video import load_frames, probe, read_frames, write_video
 from avatars.work_folder import WorkFolder
 
 SIZE_HW = (48, 64)
@@ -244,3 +249,130 @@ def test_of_two_real_people_one_is_followed_and_never_mixed(shared_data: Path, t
         assert bool((track.quality.n_people == 2).all())
     assert x["largest"].max() < 290 and x[1].min() > 310
     assert not track.masks[:][:, :, :290].any()
+
+
+# ---------------------------------------------------------------------------------------------- nothing is invented
+
+FPS = 8.0
+AWAY, BLACK, BLURRED, HIDDEN = slice(8, 16), slice(22, 102), slice(108, 114), slice(120, 128)
+BEFORE_GAP, FRAMES = 131, 136
+GAP_S = 2.0
+
+
+@pytest.fixture(scope="module")
+def waving(body: Body, tmp_path_factory: pytest.TempPathFactory) -> tuple[np.ndarray, np.ndarray]:
+    """Frames of a studio person who waves, and the empty room."""
+    from PIL import Image
+
+    folder = tmp_path_factory.mktemp("waving") / "capture"
+    capture = sample_capture(folder, seed=3, action="wave", fps=3.0, size_hw=(256, 256), body=body)
+    return load_frames(capture.video)[0], np.array(Image.open(folder / "background.png").convert("RGB"))
+
+
+@pytest.fixture(scope="module")
+def hard_track(waving, body: Body, tmp_path_factory: pytest.TempPathFactory) -> Track:
+    """A clip in which the person is away for a second, the lens is covered for ten, the camera shakes, a board hides
+    the legs, and two seconds are missing."""
+    import cv2
+
+    person, room = waving
+    to_and_fro = [*range(len(person)), *range(len(person) - 2, 0, -1)]
+    frames = np.stack([person[to_and_fro[i % len(to_and_fro)]] for i in range(FRAMES)])
+    frames[AWAY], frames[BLACK] = room, 0
+    kernel = np.zeros((27, 27), np.float32)
+    kernel[13] = 1 / 27
+    frames[BLURRED] = np.stack([cv2.filter2D(frame, -1, kernel) for frame in frames[BLURRED]])
+    frames[HIDDEN, 150:] = (120, 80, 50)
+    times_s = np.arange(FRAMES) / FPS
+    times_s[BEFORE_GAP + 1 :] += GAP_S
+    path = write_video(tmp_path_factory.mktemp("hard") / "hard.mp4", frames, fps=FPS, times_s=times_s)
+    return track_video(path, body=body, config=TrackConfig(iterations=30, masks=False))
+
+
+def spans(track: Track, kind: str) -> list[Span]:
+    return [span for span in unsure_spans(track.motion) if span.kind == kind]
+
+
+def marked_invalid(track: Track, where: slice) -> None:
+    """Nobody in these frames (one frame more or less), in any of the places that tell."""
+    motion = track.motion
+    assert not motion.valid[where.start + 1 : where.stop].any()
+    assert motion.valid[where.start - 3 : where.start].all() and motion.valid[where.stop + 1 : where.stop + 4].all()
+    assert motion.confidence[~motion.valid].max() == 0
+    told = [span for span in spans(track, "nobody") if span.last >= where.start and span.first < where.stop]
+    assert len(told) == 1 and told[0].last == pytest.approx(where.stop - 1, abs=1)
+
+
+def test_a_person_who_leaves_and_returns_is_marked_away(hard_track: Track) -> None:
+    marked_invalid(hard_track, AWAY)
+
+
+def test_ten_seconds_of_black_show_nobody(hard_track: Track) -> None:
+    marked_invalid(hard_track, BLACK)
+    assert BLACK.stop - BLACK.start == 10 * FPS
+
+
+def test_dropped_frames_leave_a_gap_that_is_not_filled(hard_track: Track) -> None:
+    assert len(hard_track.motion) == FRAMES
+    (gap,) = spans(hard_track, "gap")
+    assert (gap.first, gap.last) == (BEFORE_GAP, BEFORE_GAP + 1)
+    assert gap.end_s - gap.start_s == pytest.approx(GAP_S + 1 / FPS, abs=0.01)
+
+
+def test_motion_blur_is_low_confidence(hard_track: Track) -> None:
+    limbs = part_confidence(hard_track.motion)[:, [0, 2, 3, 4, 5]].mean(1)
+    sharp = torch.cat([limbs[102:108], limbs[114:120]])
+    assert limbs[BLURRED].max() < 0.5 < 0.7 < sharp.median()
+
+
+def test_hidden_legs_are_low_confidence_and_hang_down(hard_track: Track, body: Body) -> None:
+    parts = part_confidence(hard_track.motion)
+    left, right = list(PARTS).index("left leg"), list(PARTS).index("right leg")
+    assert parts[HIDDEN][:, [left, right]].max() < DOUBTFUL and parts[HIDDEN][:, 0].min() > 0.6
+    assert parts[116:119][:, [left, right]].min() > 0.5
+    told = [span for span in spans(hard_track, "doubtful") if span.first >= HIDDEN.start - 1]
+    assert told and {"left leg", "right leg"} <= {part for span in told for part in span.parts}
+    joints = body.pose_motion(hard_track.motion[HIDDEN]).joints
+    shin = torch.nn.functional.normalize(joints[:, [7, 8]] - joints[:, [1, 2]], dim=-1)
+    assert (shin[..., 1] < -0.85).all()
+
+
+def test_a_mirrored_video_gives_the_mirrored_track(waving, body: Body, tmp_path: Path) -> None:
+    person, _ = waving
+    config = TrackConfig(iterations=40, masks=False)
+    plain = track_video(write_video(tmp_path / "plain.mp4", person, fps=FPS, crf=2), body=body, config=config)
+    flipped = np.ascontiguousarray(person[:, :, ::-1])
+    mirrored = track_video(write_video(tmp_path / "mirror.mp4", flipped, fps=FPS, crf=2), body=body, config=config)
+    assert mirrored.motion.valid.all()
+    xy = torch.tensor([256.0, 0.0]) + torch.tensor([-1.0, 1.0]) * plain.keypoints.xy[:, list(MIRRORED)]
+    assert (mirrored.keypoints.xy - xy)[:, 5:17].norm(dim=-1).median() < 4.0
+    joints = [t.camera.to_camera(body.pose_motion(t.motion).joints[:, :22]) for t in (plain, mirrored)]
+    a, b = (j - j[:, :1] for j in joints)
+    other = [JOINT_NAMES.index(swapped_side(name)) for name in JOINT_NAMES[:22]]
+    apart_mm = 1000 * (a[:, other] * torch.tensor([-1.0, 1.0, 1.0]) - b).norm(dim=-1)
+    assert apart_mm.mean() < 60
+    a, b = (float(track.motion.confidence[:, :22].mean()) for track in (plain, mirrored))
+    assert a == pytest.approx(b, abs=0.1)
+
+
+def swapped_side(name: str) -> str:
+    side, _, rest = name.partition("_")
+    return {"left": f"right_{rest}", "right": f"left_{rest}"}.get(side, name)
+
+
+def test_the_plot_of_confidence_shows_where_nobody_was(hard_track: Track, tmp_path: Path) -> None:
+    from PIL import Image
+
+    path = write_confidence_plot(tmp_path / "confidence.png", hard_track.motion, hard_track.camera, title="hard.mp4")
+    rgb = np.array(Image.open(path).convert("RGB")).astype(int)
+    gray = (np.abs(rgb - 0xC9).max(-1) < 4).mean()
+    away = float((~hard_track.motion.valid).sum()) / FPS / float(hard_track.motion.times_s[-1])
+    assert 0.4 * away < gray < away
+
+
+def test_spans_come_back_with_the_track(hard_track: Track, tmp_path: Path) -> None:
+    loaded = Track.load(hard_track.save(tmp_path / "track"))
+    assert torch.allclose(loaded.motion.confidence, hard_track.motion.confidence)
+    told = read_json(tmp_path / "track" / "track.json")["unsure"]
+    assert [span["kind"] for span in told] == [span.kind for span in unsure_spans(loaded.motion)]
+    assert torch.allclose(loaded.quality.sharpness, hard_track.quality.sharpness, equal_nan=True)
