@@ -64,9 +64,9 @@ void each_tile(const Splat& s, const Tiles& tiles, Visit visit) {
         for (int x = s.x0 / kTile; x <= s.x1 / kTile; ++x) visit(y * tiles.columns + x);
 }
 
-float* thread_scratch(size_t floats) {
-    static thread_local Buffer<float> scratch;
-    return scratch.hold(floats);
+char* thread_scratch(int channels) {
+    static thread_local Buffer<char> scratch;
+    return scratch.hold(kernels().scratch_bytes(channels));
 }
 
 uint64_t* thread_entries(size_t count) {
@@ -163,6 +163,7 @@ void enter_all(const Chunks& chunks, const Tiles& tiles, Drawing& d, int threads
     const std::vector<uint32_t> slots = lay_out_entries(chunks, tiles, d);
     uint64_t* entries = d.entries.hold(slots.back());
     d.order.hold(slots.back());
+    d.drawn.hold(slots.back());
     Splat* splats = d.splats.data();
     parallel(threads, chunks.count, [&](int chunk) {
         uint32_t* cursors = d.tile_cursors.data() + static_cast<size_t>(chunk) * tiles.count;
@@ -194,7 +195,7 @@ void draw_all(const Frame& f, const Tiles& tiles, const Image& image, Drawing& d
         const Tile tile = tiles.tile(d.tile_ranking.data()[i], begins, order);
         const size_t first = tile.order - order;
         sort_tile(d.entries.data() + first, tile.count, order + first);
-        kernels().draw(f, d.splats.data(), tile, image, thread_scratch(scratch_floats(f.channels)));
+        kernels().draw(f, d.splats.data(), tile, image, thread_scratch(f.channels), d.drawn.data() + first);
     });
 }
 
@@ -269,8 +270,8 @@ void draw_frame_backward(const Frame& f, const Image& image, const ImageGradient
     parallel(threads, tiles.count, [&](int i) {
         const Tile tile = tiles.tile(d.tile_ranking.data()[i], begins, d.order.data());
         if (tile.count == 0) return;
-        kernels().draw_backward(f, d.splats.data(), tile, image, v_image, thread_scratch(scratch_floats(f.channels)),
-                                sums, seen);
+        kernels().draw_backward(f, d.splats.data(), tile, image, v_image, thread_scratch(f.channels),
+                                d.drawn.data() + begins[d.tile_ranking.data()[i]], sums, seen);
     });
     float* poses = d.poses.hold(static_cast<size_t>(chunks.count) * 12);
     parallel(threads, chunks.count, [&](int chunk) {

@@ -14,6 +14,7 @@ struct Drawing {
     Buffer<Splat> splats;
     Buffer<uint64_t> entries;       // Gaussians by tile: depth and number, in the order of their numbers
     Buffer<uint32_t> order;         // Gaussians by tile, front to back
+    Buffer<uint64_t> drawn;         // beside `order`: the blocks of the tile where the Gaussian is seen
     Buffer<uint32_t> tile_begins;   // tiles + 1 places in `order`
     Buffer<uint32_t> tile_cursors;  // chunks x tiles
     Buffer<uint32_t> tile_ranking;  // tiles, the most crowded first

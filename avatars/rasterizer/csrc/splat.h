@@ -5,6 +5,7 @@
 
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 namespace splat {
@@ -83,18 +84,18 @@ struct Gradient {
 
 struct Kernels {
     const char* name;
+    // What `scratch` must hold, 64-byte aligned.
+    size_t (*scratch_bytes)(int channels);
     // Fills splats[begin, end); false if an input is NaN or infinite.
     bool (*project)(const Frame&, int64_t begin, int64_t end, Splat*);
-    // `scratch` holds scratch_floats(channels), 64-byte aligned.
-    void (*draw)(const Frame&, const Splat*, const Tile&, const Image&, float* scratch);
+    // `drawn` gets, for each Gaussian of the tile, the blocks where it is seen.
+    void (*draw)(const Frame&, const Splat*, const Tile&, const Image&, void* scratch, uint64_t* drawn);
     // Writes the sums of each Gaussian that is seen in this tile to its slot, and marks the slot.
-    void (*draw_backward)(const Frame&, const Splat*, const Tile&, const Image&, const ImageGradient&, float* scratch,
-                          float* sums, uint8_t* seen);
+    void (*draw_backward)(const Frame&, const Splat*, const Tile&, const Image&, const ImageGradient&, void* scratch,
+                          const uint64_t* drawn, float* sums, uint8_t* seen);
     void (*project_backward)(const Frame&, const Splat*, int64_t begin, int64_t end, const float* sums,
                              const uint8_t* seen, const Gradient&);
 };
-
-static inline int scratch_floats(int channels) { return (kBlocksPerTile * (4 + channels) + kColor + channels) * kLanes; }
 
 extern const Kernels kernels_plain;
 #if defined(__x86_64__)
