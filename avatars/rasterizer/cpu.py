@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from types import ModuleType
 from typing import Any
 
@@ -63,7 +64,7 @@ class _Rasterization(torch.autograd.Function):
             scene.alpha_threshold,
         )
         height, width = scene.size_hw
-        images = tuple(torch.empty(scene.frames, c, height, width) for c in (scene.channels, 1, 1))
+        images = tuple(_empty(cpu, (scene.frames, c, height, width)) for c in (scene.channels, 1, 1))
         wants_gradient = any(ctx.needs_input_grad)
         drawings = [cpu.Drawing() for _ in range(scene.frames if wants_gradient else 1)]
         for frame in range(scene.frames):
@@ -84,7 +85,7 @@ class _Rasterization(torch.autograd.Function):
         images, tensors = ctx.saved_tensors[:3], ctx.saved_tensors[3:]
         wanted = ctx.needs_input_grad[2:]
         arriving = [None if v is None else v.contiguous() for v in image_gradients]
-        gradients = [torch.empty_like(t) if w else None for t, w in zip(tensors[:5], wanted, strict=False)]
+        gradients = [_empty(cpu, t.shape) if w else None for t, w in zip(tensors[:5], wanted, strict=False)]
         pose = torch.empty(len(ctx.drawings), 3, 4) if wanted[5] else None
         for frame, drawing in enumerate(ctx.drawings):
             places = [
@@ -100,6 +101,11 @@ class _Rasterization(torch.autograd.Function):
             )
         background = _background_gradient(images[1], arriving[0]) if wanted[7] else None
         return None, None, *gradients, _pose_gradient(pose, tensors[5]), None, background
+
+
+def _empty(cpu: ModuleType, shape: tuple[int, ...]) -> Tensor:
+    """Like `torch.empty`, from memory that earlier calls' tensors gave back: new pages would cost a millisecond."""
+    return cpu.floats(math.prod(shape)).view(shape)
 
 
 def _address(tensor: Tensor | None, frame: int) -> int:

@@ -3,12 +3,14 @@
 // Addresses and not array objects, since the caller (cpu.py) has checked them already and a call must cost microseconds.
 
 #include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>
 
 #include <stdexcept>
 #include <string>
 
 #include "rasterizer.h"
+#include "shelf.h"
 
 namespace nb = nanobind;
 
@@ -66,6 +68,20 @@ private:
     std::unique_ptr<splat::Drawing> drawing_;
 };
 
+// Uninitialized memory for a tensor, which comes back here when the tensor goes.
+using Memory = splat::Buffer<float>;
+using Memories = splat::Shelf<Memory, 16>;
+
+nb::ndarray<nb::pytorch, float, nb::ndim<1>> floats(size_t count) {
+    std::unique_ptr<Memory> memory =
+        Memories::take([&](const Memory& m) { return m.capacity() >= count && m.capacity() <= 2 * count + 1024; });
+    if (!memory) memory = std::make_unique<Memory>();
+    float* data = memory->hold(count);
+    nb::capsule owner(memory.get(), [](void* m) noexcept { Memories::give(std::unique_ptr<Memory>(static_cast<Memory*>(m))); });
+    memory.release();
+    return {data, {count}, owner};
+}
+
 }  // namespace
 
 NB_MODULE(_cpu, module) {
@@ -78,6 +94,7 @@ NB_MODULE(_cpu, module) {
         .def(nb::init<>())
         .def("draw", &PyDrawing::draw, nb::call_guard<nb::gil_scoped_release>())
         .def("backward", &PyDrawing::backward, nb::call_guard<nb::gil_scoped_release>());
+    module.def("floats", &floats, "A tensor of so many float32, uninitialized.");
     module.def("instruction_set", [] { return std::string(splat::kernels().name); });
     module.def("use_instruction_set", [](const std::string& name) { return splat::use_kernels(name.c_str()); },
                "For tests: False if this processor cannot run it.");

@@ -1,14 +1,12 @@
 #include "rasterizer.h"
 
-#include <pthread.h>
-
 #include <algorithm>
 #include <atomic>
 #include <cstring>
-#include <mutex>
 #include <string>
 #include <vector>
 
+#include "shelf.h"
 #include "thread_pool.h"
 
 namespace splat {
@@ -199,29 +197,7 @@ void draw_all(const Frame& f, const Tiles& tiles, const Image& image, Drawing& d
     });
 }
 
-// ---------------------------------------------------------------------------------------------------- drawings
-
-struct Shelf {
-    std::mutex mutex;
-    std::vector<std::unique_ptr<Drawing>> drawings;
-};
-
-// Never destroyed, since a drawing may be given back while the process ends. A forked child takes a new one: the mutex
-// may have been locked by a thread that it does not have.
-Shelf* the_shelf = nullptr;
-
-void renew_shelf() { the_shelf = new Shelf; }
-
-Shelf& shelf() {
-    static std::once_flag once;
-    std::call_once(once, [] {
-        renew_shelf();
-        pthread_atfork(nullptr, nullptr, renew_shelf);
-    });
-    return *the_shelf;
-}
-
-constexpr size_t kKeptDrawings = 4;
+using Drawings = Shelf<Drawing, 4>;
 
 }  // namespace
 
@@ -237,17 +213,11 @@ bool use_kernels(const char* name) {
 }
 
 std::unique_ptr<Drawing> take_drawing() {
-    std::lock_guard<std::mutex> lock(shelf().mutex);
-    if (shelf().drawings.empty()) return std::make_unique<Drawing>();
-    std::unique_ptr<Drawing> drawing = std::move(shelf().drawings.back());
-    shelf().drawings.pop_back();
-    return drawing;
+    std::unique_ptr<Drawing> drawing = Drawings::take([](const Drawing&) { return true; });
+    return drawing ? std::move(drawing) : std::make_unique<Drawing>();
 }
 
-void give_drawing(std::unique_ptr<Drawing> drawing) {
-    std::lock_guard<std::mutex> lock(shelf().mutex);
-    if (shelf().drawings.size() < kKeptDrawings) shelf().drawings.push_back(std::move(drawing));
-}
+void give_drawing(std::unique_ptr<Drawing> drawing) { Drawings::give(std::move(drawing)); }
 
 bool draw_frame(const Frame& f, const Image& image, Drawing& d, int threads) {
     const Chunks chunks(f.n);
