@@ -673,7 +673,13 @@ void project_backward(const Frame& f, const Splat* splats, int64_t begin, int64_
 }
 
 }  // namespace
+}  // namespace splat
 
-extern const Kernels SPLAT_KERNELS = {SPLAT_NAME, scratch_bytes, project, draw, draw_backward, project_backward};
+#include "skin_kernels.inl"
+
+namespace splat {
+
+extern const Kernels SPLAT_KERNELS = {SPLAT_NAME,    scratch_bytes,    project, draw,
+                                      draw_backward, project_backward, skin,    skin_backward};
 
 }  // namespace splat

@@ -1,4 +1,4 @@
-// The Python module `_cpu`: addresses of contiguous float32 arrays in, pixels and gradients written in place.
+// The Python module `_cpu`: addresses of contiguous arrays in (float32 where no type is named), results written in place.
 //
 // Addresses and not array objects, since the caller (cpu.py) has checked them already and a call must cost microseconds.
 
@@ -68,6 +68,29 @@ private:
     std::unique_ptr<splat::Drawing> drawing_;
 };
 
+splat::Skin skin_of(Address joints, Address begins, Address moved_by, Address weights, Address rest, Address quats,
+                    Address normals, int64_t n, int n_joints) {
+    if (n_joints > splat::kMaxJoints) throw std::invalid_argument("more joints than the kernel's table holds");
+    return {at(joints), at<int32_t>(begins), at<uint8_t>(moved_by), at(weights), at(rest), at(quats), at(normals), n, n_joints};
+}
+
+void skin(Address joints, Address begins, Address moved_by, Address weights, Address rest, Address quats,
+          Address normals, int64_t n, int n_joints, Address means, Address turned, Address turned_normals, int threads) {
+    splat::skin_frame(skin_of(joints, begins, moved_by, weights, rest, quats, normals, n, n_joints),
+                      {at(means), at(turned), at(turned_normals)}, threads);
+}
+
+void skin_backward(Address joints, Address begins, Address moved_by, Address weights, Address rest, Address quats,
+                   Address normals, int64_t n, int n_joints, Address v_means, Address v_turned, Address v_joints,
+                   Address v_rest, Address v_quats, bool add_quats, int threads) {
+    splat::skin_frame_backward(skin_of(joints, begins, moved_by, weights, rest, quats, normals, n, n_joints),
+                               {at(v_means), at(v_turned), at(v_joints), at(v_rest), at(v_quats), add_quats}, threads);
+}
+
+void lay_over(Address rgb, Address alpha, Address background, int64_t pixels, Address out, int threads) {
+    splat::lay_over(at(rgb), at(alpha), at(background), pixels, at<uint8_t>(out), threads);
+}
+
 // Uninitialized memory for a tensor, which comes back here when the tensor goes.
 using Memory = splat::Buffer<float>;
 using Memories = splat::Shelf<Memory, 16>;
@@ -94,6 +117,9 @@ NB_MODULE(_cpu, module) {
         .def(nb::init<>())
         .def("draw", &PyDrawing::draw, nb::call_guard<nb::gil_scoped_release>())
         .def("backward", &PyDrawing::backward, nb::call_guard<nb::gil_scoped_release>());
+    module.def("skin", &skin, nb::call_guard<nb::gil_scoped_release>());
+    module.def("skin_backward", &skin_backward, nb::call_guard<nb::gil_scoped_release>());
+    module.def("lay_over", &lay_over, nb::call_guard<nb::gil_scoped_release>());
     module.def("floats", &floats, "A tensor of so many float32, uninitialized.");
     module.def("instruction_set", [] { return std::string(splat::kernels().name); });
     module.def("use_instruction_set", [](const std::string& name) { return splat::use_kernels(name.c_str()); },

@@ -255,4 +255,35 @@ void draw_frame_backward(const Frame& f, const Image& image, const ImageGradient
         for (int k = 0; k < 12; ++k) gradient.pose[k] += poses[chunk * 12 + k];
 }
 
+void skin_frame(const Skin& skin, const Skinned& skinned, int threads) {
+    const Chunks chunks(skin.n);
+    parallel(threads, chunks.count, [&](int c) { kernels().skin(skin, chunks.begin(c), chunks.end(c), skinned); });
+}
+
+void skin_frame_backward(const Skin& skin, const SkinGradient& gradient, int threads) {
+    const Chunks chunks(skin.n);
+    const size_t size = static_cast<size_t>(skin.n_joints) * kLanes;
+    std::vector<float> parts(chunks.count * size);
+    parallel(threads, chunks.count, [&](int c) {
+        SkinGradient mine = gradient;
+        mine.joints = parts.data() + c * size;
+        kernels().skin_backward(skin, chunks.begin(c), chunks.end(c), mine);
+    });
+    std::fill(gradient.joints, gradient.joints + size, 0.0f);
+    for (int c = 0; c < chunks.count; ++c)
+        for (size_t k = 0; k < size; ++k) gradient.joints[k] += parts[c * size + k];
+}
+
+void lay_over(const float* rgb, const float* alpha, const float* background, int64_t pixels, uint8_t* out, int threads) {
+    constexpr int64_t kPart = 1 << 14;
+    parallel(threads, static_cast<int>((pixels + kPart - 1) / kPart), [&](int part) {
+        const int64_t end = std::min<int64_t>(pixels, (part + 1) * kPart);
+        for (int64_t i = part * kPart; i < end; ++i)
+            for (int c = 0; c < 3; ++c) {
+                const float value = rgb[c * pixels + i] + (1.0f - alpha[i]) * background[c * pixels + i];
+                out[3 * i + c] = static_cast<uint8_t>(std::min(std::max(value, 0.0f), 1.0f) * 255.0f + 0.5f);
+            }
+    });
+}
+
 }  // namespace splat

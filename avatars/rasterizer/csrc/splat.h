@@ -82,6 +82,31 @@ struct Gradient {
     float* pose;                                                        // 12: rotation (9), translation (3)
 };
 
+// Points that joints carry along (linear blend skinning), one frame.
+constexpr int kMaxJoints = 64;
+struct Skin {
+    const float* joints;      // n_joints x 16: 3x4 matrix, quaternion
+    const int32_t* begins;    // n + 1: each point's first place in the next two
+    const uint8_t* moved_by;  // joints
+    const float* weights;
+    const float* rest;     // n x 3
+    const float* quats;    // n x 4
+    const float* normals;  // n x 3
+    int64_t n;
+    int n_joints;
+};
+
+struct Skinned {
+    float *means, *quats, *normals;  // n x 3, n x 4, 3 x n
+};
+
+struct SkinGradient {
+    const float *means, *turned;  // arriving, n x 3 and n x 4
+    float* joints;                // a part's sum: n_joints x 16
+    float *rest, *quats;
+    bool add_quats;  // to what is there, or replace it
+};
+
 struct Kernels {
     const char* name;
     // What `scratch` must hold, 64-byte aligned.
@@ -95,6 +120,8 @@ struct Kernels {
                           const uint64_t* drawn, float* sums, uint8_t* seen);
     void (*project_backward)(const Frame&, const Splat*, int64_t begin, int64_t end, const float* sums,
                              const uint8_t* seen, const Gradient&);
+    void (*skin)(const Skin&, int64_t begin, int64_t end, const Skinned&);
+    void (*skin_backward)(const Skin&, int64_t begin, int64_t end, const SkinGradient&);
 };
 
 extern const Kernels kernels_plain;
