@@ -86,8 +86,8 @@ class _Skinning(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, weights: SkinningWeights, *inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        joints, rest, quats, normals = tensors = tuple(t.detach().contiguous() for t in inputs)
-        frames, n = len(joints), len(quats)
+        tensors = tuple(t.detach().contiguous() for t in inputs)
+        frames, n = len(tensors[0]), len(tensors[2])
         moved = tuple(empty(shape) for shape in ((frames, n, 3), (frames, n, 4), (frames, 3, n)))
         for frame in range(frames):
             places = (address_of(t, frame) for t in moved)

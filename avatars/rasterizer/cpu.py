@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 
 from ..errors import BackendMissing, InputError
 from .render import Render
-from .scene import Scene
+from .scene import CULL_COSINE, Scene
 
 _Tensors = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, "Tensor | None"]
 """means, quats, scales, opacities, colors, T_cam_world, K (all with a dimension of frames), background; contiguous."""
@@ -34,8 +34,7 @@ def rasterize_cpu(scene: Scene, threads: int | None = None) -> Render:
         raise InputError(f"threads must be at least 1; found {threads}.")
     scene.check_camera()
     tensors = (g.means, g.quats, g.scales, g.opacities, g.colors, scene.T_cam_world, scene.K, scene.background)
-    rgb, alpha, depth_m = _Rasterization.apply(scene, threads, *tensors)
-    return Render(rgb, alpha, depth_m)
+    return Render(*_Rasterization.apply(scene, threads, *tensors))
 
 
 def frame_bytes(
@@ -82,6 +81,7 @@ class _Rasterization(torch.autograd.Function):
             scene.far_plane,
             scene.eps2d,
             scene.alpha_threshold,
+            CULL_COSINE if scene.cull_backfaces else 2.0,
         )
         height, width = scene.size_hw
         images = tuple(empty((scene.frames, c, height, width)) for c in (scene.channels, 1, 1))

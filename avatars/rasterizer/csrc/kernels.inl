@@ -67,12 +67,14 @@ struct Projected {
 // What is the same for all Gaussians of a frame.
 struct Lens {
     float w[9], t[3], fx, fy, cx, cy, x_min, x_max, y_min, y_max, eps2d;
+    float eye[3];  // the camera in the world
 };
 
 inline Lens lens_of(const Frame& f) {
     Lens l;
     for (int k = 0; k < 9; ++k) l.w[k] = f.rotation[k];
     for (int k = 0; k < 3; ++k) l.t[k] = f.translation[k];
+    for (int k = 0; k < 3; ++k) l.eye[k] = -(l.w[k] * l.t[0] + l.w[3 + k] * l.t[1] + l.w[6 + k] * l.t[2]);
     l.fx = f.fx, l.fy = f.fy, l.cx = f.cx, l.cy = f.cy, l.eps2d = f.eps2d;
     l.x_min = -(f.cx + 0.15f * f.width) / f.fx, l.x_max = (1.15f * f.width - f.cx) / f.fx;
     l.y_min = -(f.cy + 0.15f * f.height) / f.fy, l.y_max = (1.15f * f.height - f.cy) / f.fy;
@@ -158,12 +160,16 @@ inline void project_group(const Frame& f, const Lens& l, const Group& in, GroupS
         const float rx = __builtin_sqrtf(safe_reach * o.cxx) + 1e-3f, ry = __builtin_sqrtf(safe_reach * o.cyy) + 1e-3f;
         const bool good = (o.z >= f.near_plane) & (o.z <= f.far_plane) & (opacity > 0.0f) & (reach >= 0.0f) &
                           (__builtin_fabsf(x) < kFar) & (__builtin_fabsf(y) < kFar) & (o.per_det > 0.0f) & (o.per_det < 1e30f);
+        // How far the third axis turns away from the camera.
+        const float d0 = in.mean[0][i] - l.eye[0], d1 = in.mean[1][i] - l.eye[1], d2 = in.mean[2][i] - l.eye[2];
+        const float away = o.r[2] * d0 + o.r[5] * d1 + o.r[8] * d2;
+        const bool faces = away <= f.cull_cosine * __builtin_sqrtf(d0 * d0 + d1 * d1 + d2 * d2);
         // Pixel i has its center at i + 1/2. Not drawn: an empty range.
         const float x0 = __builtin_ceilf(smaller(larger(x - rx - 0.5f, 0.0f), width));
         const float x1 = __builtin_floorf(smaller(larger(x + rx - 0.5f, -1.0f), width - 1.0f));
         const float y0 = __builtin_ceilf(smaller(larger(y - ry - 0.5f, 0.0f), height));
         const float y1 = __builtin_floorf(smaller(larger(y + ry - 0.5f, -1.0f), height - 1.0f));
-        const bool seen = good & (x1 >= x0) & (y1 >= y0);
+        const bool seen = good & faces & (x1 >= x0) & (y1 >= y0);
         out.x[i] = x, out.y[i] = y, out.z[i] = o.z;
         out.a[i] = -0.5f * kLog2E * a, out.b[i] = -kLog2E * b, out.c[i] = -0.5f * kLog2E * c;
         out.log2_opacity[i] = log2_opacity;
@@ -187,8 +193,8 @@ bool project(const Frame& f, int64_t begin, int64_t end, Splat* splats) {
             s.a = out.a[i], s.b = out.b[i], s.c = out.c[i], s.log2_opacity = out.log2_opacity[i];
             s.x0 = static_cast<int16_t>(out.x0[i]), s.x1 = static_cast<int16_t>(out.x1[i]);
             s.y0 = static_cast<int16_t>(out.y0[i]), s.y1 = static_cast<int16_t>(out.y1[i]);
-            if (f.channels == 3)
-                for (int k = 0; k < 3; ++k) s.rgb[k] = f.colors[(first + i) * 3 + k];
+            if (f.channels >= 3)
+                for (int k = 0; k < 3; ++k) s.rgb[k] = f.colors[(first + i) * f.channels + k];
         }
     }
     return true;
@@ -241,13 +247,10 @@ inline void open_block(const Frame& f, const Tile& tile, int block, float* trans
         transmittance[i] = x + i % kBlock < f.width && y + i / kBlock < f.height ? 1.0f : 0.0f;
 }
 
-// Channels: 3, or 0 for "as many as the frame says".
+// The first `Channels` channels (3, or 0 where there are fewer) are kept in registers, the rest in memory.
 template <int Channels>
-inline int channels_of(const Frame& f) { return Channels ? Channels : f.channels; }
-
-template <int Channels>
-inline const float* color_of(const Frame& f, const Stroke& s) {
-    return Channels == 3 ? s.rgb : f.colors + static_cast<int64_t>(s.g) * f.channels;
+inline const float* rest_of_color(const Frame& f, const Stroke& s) {
+    return f.colors + static_cast<int64_t>(s.g) * f.channels + Channels;
 }
 
 // Some of a tile's splats, front to back, and which of them touch a block: so a block's pixels stay in registers while
@@ -288,9 +291,9 @@ struct alignas(64) Batch {
 enum DrawState { kOpen, kCovered, kDepth, kColors };
 
 // Draws what touches a block; false if none of its pixels takes more.
-template <int Channels>
+template <int Channels, bool Rest>
 bool draw_block(const Frame& f, Batch& batch, int block, F threshold, float* at) {
-    const int channels = channels_of<Channels>(f);
+    const int rest = Rest ? f.channels - Channels : 0;
     const F max_alpha = all(kMaxAlpha), min_transmittance = all(kMinTransmittance), dark = all(kDark);
     const F columns = columns_of(block), rows = rows_of(block);
     F before = load(at), covered = load(at + kCovered * kLanes), depth = load(at + kDepth * kLanes);
@@ -310,13 +313,11 @@ bool draw_block(const Frame& f, Batch& batch, int block, F threshold, float* at)
             before = most(behind, dark);
             covered = covered + weight;
             depth = fma(weight, all(s.z), depth);
-            const float* color = color_of<Channels>(f, s);
-            for (int c = 0; c < Channels; ++c) sum[c] = fma(weight, all(color[c]), sum[c]);
-            if (!Channels)
-                for (int c = 0; c < channels; ++c) {
-                    float* place = at + (kColors + c) * kLanes;
-                    store(place, fma(weight, all(color[c]), load(place)));
-                }
+            for (int c = 0; c < Channels; ++c) sum[c] = fma(weight, all(s.rgb[c]), sum[c]);
+            for (int c = 0; c < rest; ++c) {
+                float* place = at + (kColors + Channels + c) * kLanes;
+                store(place, fma(weight, all(rest_of_color<Channels>(f, s)[c]), load(place)));
+            }
             batch.drawn[i] |= static_cast<uint64_t>(any(touched & still)) << block;
         }
     store(at, before), store(at + kCovered * kLanes, covered), store(at + kDepth * kLanes, depth);
@@ -324,9 +325,9 @@ bool draw_block(const Frame& f, Batch& batch, int block, F threshold, float* at)
     return any(still);
 }
 
-template <int Channels>
+template <int Channels, bool Rest>
 void draw_splats(const Frame& f, const Splat* splats, const Tile& tile, Batch& batch, float* state, uint64_t* drawn) {
-    const int stride = (kColors + channels_of<Channels>(f)) * kLanes;
+    const int stride = (kColors + f.channels) * kLanes;
     const F threshold = all(__builtin_log2f(f.threshold));
     uint64_t open = blocks_inside(f, tile);
     for (uint32_t begin = 0; begin < tile.count; begin += kBatch) {
@@ -338,7 +339,7 @@ void draw_splats(const Frame& f, const Splat* splats, const Tile& tile, Batch& b
         batch.fill(splats, tile, begin, end);
         for (uint64_t todo = open; todo; todo &= todo - 1) {
             const int block = __builtin_ctzll(todo);
-            if (!draw_block<Channels>(f, batch, block, threshold, state + block * stride)) open &= ~(1ull << block);
+            if (!draw_block<Channels, Rest>(f, batch, block, threshold, state + block * stride)) open &= ~(1ull << block);
         }
         std::memcpy(drawn + begin, batch.drawn, sizeof(uint64_t) * (end - begin));
     }
@@ -396,8 +397,9 @@ void draw(const Frame& f, const Splat* splats, const Tile& tile, const Image& im
     const int stride = (kColors + f.channels) * kLanes;
     std::memset(state, 0, sizeof(float) * stride * kBlocksPerTile);
     for (int block = 0; block < kBlocksPerTile; ++block) open_block(f, tile, block, state + block * stride);
-    if (f.channels == 3) draw_splats<3>(f, splats, tile, batch, state, drawn);
-    else draw_splats<0>(f, splats, tile, batch, state, drawn);
+    if (f.channels == 3) draw_splats<3, false>(f, splats, tile, batch, state, drawn);
+    else if (f.channels > 3) draw_splats<3, true>(f, splats, tile, batch, state, drawn);
+    else draw_splats<0, true>(f, splats, tile, batch, state, drawn);
     for (uint64_t todo = blocks_inside(f, tile); todo; todo &= todo - 1) {
         const int block = __builtin_ctzll(todo);
         write_block(f, tile, image, block, state + block * stride);
@@ -455,11 +457,11 @@ inline void sum_lanes(const F* in, int count, float* out) {
                    k + 3 < count ? in[k + 3] : in[k], out + k);
 }
 
-template <int Channels, bool Depth>
+template <int Channels, bool Rest, bool Depth>
 void draw_splats_backward(const Frame& f, const Splat* splats, const Tile& tile, uint64_t open, float* state,
                           float* scratch, const uint64_t* drawn, float* sums, uint8_t* seen) {
-    const int channels = channels_of<Channels>(f), stride = (kColorGradient + channels) * kLanes;
-    const int record = sums_stride(channels);
+    const int rest = Rest ? f.channels - Channels : 0, stride = (kColorGradient + f.channels) * kLanes;
+    const int record = sums_stride(f.channels);
     const F threshold = all(__builtin_log2f(f.threshold)), max_alpha = all(kMaxAlpha), zero = all(0.0f), one = all(1.0f);
     const F min_transmittance = all(kMinTransmittance), dark = all(kDark);
     for (uint32_t k = 0; k < tile.count; ++k) {
@@ -468,10 +470,9 @@ void draw_splats_backward(const Frame& f, const Splat* splats, const Tile& tile,
         if (!todo) continue;
         const Splat& splat = splats[tile.order[k]];
         const Stroke s = stroke_of(splat, tile, tile.order[k]);
-        const float* color = color_of<Channels>(f, s);
-        F sum[kColor + (Channels ? Channels : 1)];
+        F sum[kColor + Channels];
         for (F& each : sum) each = zero;
-        if (!Channels) std::memset(scratch, 0, sizeof(float) * kLanes * channels);
+        if (Rest) std::memset(scratch, 0, sizeof(float) * kLanes * rest);
         do {
             const int block = __builtin_ctzll(todo);
             todo &= todo - 1;
@@ -492,11 +493,15 @@ void draw_splats_backward(const Frame& f, const Splat* splats, const Tile& tile,
                 value = fma(all(s.z), v_z, value);
                 sum[kZ] = fma(weight, v_z, sum[kZ]);
             }
-            for (int c = 0; c < channels; ++c) {
+            for (int c = 0; c < Channels; ++c) {
                 const F v_color = load(at + (kColorGradient + c) * kLanes);
-                value = fma(all(color[c]), v_color, value);
-                if (Channels) sum[kColor + (Channels ? c : 0)] = fma(weight, v_color, sum[kColor + (Channels ? c : 0)]);
-                else store(scratch + c * kLanes, fma(weight, v_color, load(scratch + c * kLanes)));
+                value = fma(all(s.rgb[c]), v_color, value);
+                sum[kColor + c] = fma(weight, v_color, sum[kColor + c]);
+            }
+            for (int c = 0; c < rest; ++c) {
+                const F v_color = load(at + (kColorGradient + Channels + c) * kLanes);
+                value = fma(all(rest_of_color<Channels>(f, s)[c]), v_color, value);
+                store(scratch + c * kLanes, fma(weight, v_color, load(scratch + c * kLanes)));
             }
             const F remainder = fnma(weight, value, load(at + kRemainder * kLanes));
             store(at + kRemainder * kLanes, remainder);
@@ -510,16 +515,11 @@ void draw_splats_backward(const Frame& f, const Splat* splats, const Tile& tile,
         const int64_t slot = static_cast<int64_t>(splat.slot) + row * columns + (tile.x / kTile - splat.x0 / kTile);
         seen[slot] = 1;
         float* out = sums + slot * record;
-        if (Channels) {
-            sum_lanes(sum, kColor + Channels, out);
-        } else {
+        sum_lanes(sum, kColor + Channels, out);
+        for (int c = 0; c < rest; ++c) {
             alignas(16) float four[4];
-            sum_lanes(sum, kColor - 3, out);
-            sum_lanes4(sum[4], sum[5], sum[6], zero, out + 4);
-            for (int c = 0; c < channels; ++c) {
-                sum_lanes4(load(scratch + c * kLanes), zero, zero, zero, four);
-                out[kColor + c] = four[0];
-            }
+            sum_lanes4(load(scratch + c * kLanes), zero, zero, zero, four);
+            out[kColor + Channels + c] = four[0];
         }
     }
 }
@@ -534,10 +534,11 @@ void draw_backward(const Frame& f, const Splat* splats, const Tile& tile, const 
         if (open_block_backward(f, tile, image, v, block, state + block * stride)) open |= 1ull << block;
     }
     float* scratch = state + kBlocksPerTile * stride;
-    if (f.channels == 3 && v.depth)
-        draw_splats_backward<3, true>(f, splats, tile, open, state, scratch, drawn, sums, seen);
-    else if (f.channels == 3) draw_splats_backward<3, false>(f, splats, tile, open, state, scratch, drawn, sums, seen);
-    else draw_splats_backward<0, true>(f, splats, tile, open, state, scratch, drawn, sums, seen);
+    const auto run = f.channels > 3   ? draw_splats_backward<3, true, true>
+                     : f.channels < 3 ? draw_splats_backward<0, true, true>
+                     : v.depth        ? draw_splats_backward<3, false, true>
+                                      : draw_splats_backward<3, false, false>;
+    run(f, splats, tile, open, state, scratch, drawn, sums, seen);
 }
 
 size_t scratch_bytes(int channels) {

@@ -27,7 +27,7 @@ struct PyFrame {
 
     PyFrame(Address means, Address quats, Address scales, Address opacities, Address colors, Address background,
             Address K, Address T_cam_world, int64_t n, int channels, int height, int width, float near_plane,
-            float far_plane, float eps2d, float alpha_threshold) {
+            float far_plane, float eps2d, float alpha_threshold, float cull_cosine) {
         frame.means = at(means), frame.quats = at(quats), frame.scales = at(scales);
         frame.opacities = at(opacities), frame.colors = at(colors), frame.background = at(background);
         frame.n = n, frame.channels = channels, frame.height = height, frame.width = width;
@@ -38,7 +38,7 @@ struct PyFrame {
             frame.translation[row] = t[4 * row + 3];
         }
         frame.near_plane = near_plane, frame.far_plane = far_plane, frame.eps2d = eps2d;
-        frame.threshold = alpha_threshold;
+        frame.threshold = alpha_threshold, frame.cull_cosine = cull_cosine;
     }
 };
 
@@ -112,7 +112,7 @@ NB_MODULE(_cpu, module) {
     nb::set_leak_warnings(false);
     nb::class_<PyFrame>(module, "Frame")
         .def(nb::init<Address, Address, Address, Address, Address, Address, Address, Address, int64_t, int, int, int,
-                      float, float, float, float>());
+                      float, float, float, float, float>());
     nb::class_<PyDrawing>(module, "Drawing")
         .def(nb::init<>())
         .def("draw", &PyDrawing::draw, nb::call_guard<nb::gil_scoped_release>())

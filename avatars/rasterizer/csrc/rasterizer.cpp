@@ -236,7 +236,7 @@ void draw_frame_backward(const Frame& f, const Image& image, const ImageGradient
     const size_t slots = begins[tiles.count];
     float* sums = d.sums.hold(slots * sums_stride(f.channels));
     uint8_t* seen = d.seen.hold(slots);
-    std::memset(seen, 0, slots);
+    std::fill(seen, seen + slots, uint8_t{0});
     parallel(threads, tiles.count, [&](int i) {
         const Tile tile = tiles.tile(d.tile_ranking.data()[i], begins, d.order.data());
         if (tile.count == 0) return;

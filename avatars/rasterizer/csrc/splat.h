@@ -34,6 +34,7 @@ struct Frame {
     float rotation[9], translation[3];  // camera from world
     float near_plane, far_plane, eps2d;
     float threshold;                    // alpha below this is not drawn
+    float cull_cosine;                  // between third axis and line of sight; more is not drawn
 };
 
 // A projected Gaussian, one cache line. log2(alpha) at an offset (dx, dy) from its center is
