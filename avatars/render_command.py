@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -53,7 +54,9 @@ class RenderCommand:
         motion = motion[motion.valid]
         frames = draw_motion(avatar, motion, (self.size, self.size), background, turntable=self.turntable)
         rate = self.fps or motion.fps or 30.0
+        start = time.perf_counter()
         with VideoWriter(self.output, fps=rate) as writer:
             for i, frame in enumerate(progress(frames, "Render", len(motion))):
                 writer.write(frame, None if self.fps else float(motion.times_s[i] - motion.times_s[0]))
-        print(f"{len(motion)} frames -> {self.output}")
+        seconds = time.perf_counter() - start
+        print(f"{len(motion)} frames in {seconds:.1f} s ({len(motion) / seconds:.0f} a second) -> {self.output}")

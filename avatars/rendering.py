@@ -18,6 +18,7 @@ from avatars.camera import Camera
 from avatars.errors import InputError
 from avatars.motion import Motion
 from avatars.rasterizer import rasterize
+from avatars.rasterizer.cpu import frame_bytes
 
 FOCAL_PER_HEIGHT = 1.6
 """Focal length over the image's height of the cameras made here: a view from a few meters away."""
@@ -64,8 +65,7 @@ def draw_frame(
 ) -> UInt8[np.ndarray, "height width 3"]:
     """One frame (a motion of length 1) over a color (3, 1, 1) or an image (3, height, width)."""
     render = rasterize(avatar.posed(motion, lit=lit), camera)
-    image = render.rgb[0] + (1 - render.alpha[0]) * background
-    return (image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
+    return frame_bytes(render, background.expand(3, *camera.size_hw))
 
 
 def draw_motion(

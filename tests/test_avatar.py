@@ -78,7 +78,7 @@ def test_points_on_vertices_follow_the_bodys_own_skinning(body: Body) -> None:
 
 
 def test_gaussians_turn_with_the_limb_that_they_sit_on(avatar: Avatar, body: Body) -> None:
-    shin = avatar.rig.weights_t[JOINT_NAMES.index("left_knee")] > 0.999
+    shin = avatar.rig.weights.dense_t[JOINT_NAMES.index("left_knee")] > 0.999
     assert int(shin.sum()) > 10
     poses = torch.zeros(1, 55, 3)
     poses[0, 0, 1], poses[0, JOINT_NAMES.index("left_knee"), 0] = 2.5, 1.2
@@ -108,7 +108,7 @@ def test_the_points_are_spread_evenly_and_densely_on_face_and_hands(body: Body) 
 
 
 def test_neighbors_stay_on_their_own_finger(avatar: Avatar) -> None:
-    weights, index = avatar.rig.weights_t, avatar.rig.neighbors().index
+    weights, index = avatar.rig.weights.dense_t, avatar.rig.neighbors().index
     tips = {name: weights[JOINT_NAMES.index(f"left_{name}2")] > 0.9 for name in ("index", "middle", "ring")}
     for name, own in tips.items():
         for other, theirs in tips.items():

@@ -45,6 +45,7 @@ class Case:
     size_m: float = 0.06
     spread_m: float = 0.4
     eye: tuple[float, float, float] = (0.3, 0.2, 1.5)
+    cull: bool = False
     seed: int = 0
 
 
@@ -60,6 +61,8 @@ CASES = {
     "moving camera alone": Case(moving_camera=True, background=True, seed=8),
     "one channel": Case(channels=1, background=True, seed=9),
     "five channels": Case(channels=5, background=True, seed=10),
+    "nine channels": Case(channels=9, seed=15),
+    "backfaces culled": Case(cull=True, n=150, seed=16),
     "many tiles": Case(n=200, size_hw=(70, 131), size_m=0.15, seed=11),
     "many layers": Case(n=600, size_hw=(24, 24), spread_m=0.2, seed=12),
     "one row": Case(size_hw=(1, 50), size_m=0.2, seed=13),
@@ -106,6 +109,7 @@ def render_with_gradients(case: Case, implementation: str, dtype: torch.dtype) -
         Gaussians(*(leaves[name] for name in FIELDS)),
         Camera(camera.K.to(dtype), leaves["T_cam_world"], camera.size_hw),
         background=leaves.get("background"),
+        cull_backfaces=case.cull,
         implementation=implementation,  # type: ignore[arg-type]
     )
     generator = torch.Generator().manual_seed(99)
@@ -257,6 +261,71 @@ def test_moving_world_and_camera_together_changes_nothing(implementation):
     first = rasterize(gaussians, camera, implementation=implementation)
     second = rasterize(moved, followed, implementation=implementation)
     assert torch.allclose(first.rgb, second.rgb, atol=1e-4)
+
+
+@both
+def test_a_gaussian_seen_from_behind_is_culled_only_if_asked(implementation):
+    front, back = torch.tensor([[0.0, 1.0, 0.0, 0.0]]), torch.tensor([[1.0, 0.0, 0.0, 0.0]])  # third axis: -z, +z
+    for quats, culled in ((front, False), (back, True)):
+        gaussian = replace(one_gaussian(), quats=quats)
+        drawn = rasterize(gaussian, camera_at_origin(), cull_backfaces=True, implementation=implementation)
+        assert bool(drawn.alpha.any()) is not culled
+        kept = rasterize(gaussian, camera_at_origin(), implementation=implementation)
+        assert bool(kept.alpha.any())
+
+
+@both
+def test_culling_leaves_the_front_of_an_opaque_ball_as_it_is(implementation):
+    normals = torch.nn.functional.normalize(torch.randn(1500, 3, generator=torch.Generator().manual_seed(5)), dim=-1)
+    quats = torch.nn.functional.normalize(
+        torch.stack([1 + normals[:, 2], -normals[:, 1], normals[:, 0], 0 * normals[:, 0]], -1), dim=-1
+    )
+    ball = Gaussians(
+        normals + torch.tensor([0.0, 0.0, 4.0]), quats, torch.tensor([0.08, 0.08, 0.01]).expand(1500, 3),
+        torch.full((1500,), 0.999), torch.where(normals[:, 2:] < 0, 0.2, 0.9).expand(-1, 3),
+    )  # fmt: skip
+    whole = rasterize(ball, camera_at_origin(), implementation=implementation)
+    culled = rasterize(ball, camera_at_origin(), cull_backfaces=True, implementation=implementation)
+    middle = whole.alpha > 0.999
+    assert middle.float().mean() > 0.1
+    assert ((whole.rgb - culled.rgb) * middle).abs().max() < 0.01
+
+
+@both
+def test_extra_values_are_drawn_as_colors_are(implementation):
+    gaussians, camera, background = scene(CASES["one channel"])
+    extra = torch.rand(len(gaussians), 2, generator=torch.Generator().manual_seed(3))
+    render = rasterize(gaussians, camera, background=background, extra=extra, implementation=implementation)
+    plain = rasterize(gaussians, camera, background=background, implementation=implementation)
+    alone = rasterize(replace(gaussians, colors=extra), camera, implementation=implementation)
+    assert plain.extra is None
+    assert torch.allclose(render.rgb, plain.rgb, atol=1e-6)
+    assert torch.allclose(render.extra, alone.rgb, atol=1e-6)
+
+
+def test_extra_values_may_differ_from_frame_to_frame_and_take_gradients():
+    gaussians, camera, _ = scene(CASES["plain"])
+    extra = torch.rand(2, len(gaussians), 1, requires_grad=True)
+    render = rasterize(gaussians, camera, extra=extra)
+    assert render.rgb.shape[:2] == (2, 3)
+    render.extra.sum().backward()
+    assert (extra.grad > 0).any()
+    with pytest.raises(InputError, match="extra must have shape"):
+        rasterize(gaussians, camera, extra=extra[:, 1:])
+
+
+def test_degenerate_gaussians_leave_finite_images_and_gradients():
+    gaussians, camera, _ = scene(Case(n=80, seed=21))
+    scales, opacities, quats = (getattr(gaussians, name).clone() for name in ("scales", "opacities", "quats"))
+    scales[::4, 0], scales[1::4], scales[2::8, 1] = 0.0, 1e-25, 1e12
+    opacities[::3], opacities[1::3], quats[5:10] = 0.0, 1.0, 0.0
+    leaves = [t.requires_grad_() for t in (gaussians.means.clone(), quats, scales, opacities, gaussians.colors.clone())]
+    render = rasterize(Gaussians(*leaves), camera)
+    (render.rgb.sum() + render.alpha.sum()).backward()
+    assert render.alpha.any()
+    assert torch.isfinite(render.rgb).all()
+    for leaf in leaves:
+        assert torch.isfinite(leaf.grad).all()
 
 
 # --- agreement

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import replace
+from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
 from ..camera import Camera
@@ -20,6 +22,8 @@ def rasterize(
     camera: Camera,
     *,
     background: Tensor | None = None,
+    extra: Tensor | None = None,
+    cull_backfaces: bool = False,
     near_plane: float = 0.01,
     far_plane: float = 1e10,
     eps2d: float = 0.3,
@@ -33,6 +37,11 @@ def rasterize(
     frames. The result always has one (of 1 if nothing had). Colors may have any number of channels; `rgb` then has as
     many, and so must `background` (channels,), which is laid under. Gaussians are sorted by the z of their centers.
 
+    `extra` (n, k) or (frames, n, k) holds further numbers of each Gaussian (normals, a column of ones and zeros per
+    body part or person), drawn in the same pass. `cull_backfaces` leaves out those whose third axis points away from
+    the camera: half of an opaque body whose Gaussians lie flat in its surface, third axis outward (no such option in
+    gsplat).
+
     "auto" takes the implementation made for the device the tensors are on: "cpu" (C++, float32) or "cuda" (gsplat);
     there is no fallback from one to another. "reference" is plain PyTorch for tiny images, on any device and in any
     dtype. All three give gradients of every Gaussian field, of `camera.T_cam_world` and of `background`; the gradient
@@ -45,6 +54,12 @@ def rasterize(
     Raises InputError for NaN or infinity (naming the field), shapes that do not fit, or an unfit implementation, and
     BackendMissing where the implementation is not installed.
     """
+    if extra is not None:
+        return _with_extra(
+            gaussians, camera, background, extra, cull_backfaces=cull_backfaces, near_plane=near_plane,
+            far_plane=far_plane, eps2d=eps2d, alpha_threshold=alpha_threshold, implementation=implementation,
+            threads=threads,
+        )  # fmt: skip
     scene = Scene.checked(
         gaussians,
         camera,
@@ -53,6 +68,7 @@ def rasterize(
         far_plane=far_plane,
         eps2d=eps2d,
         alpha_threshold=alpha_threshold,
+        cull_backfaces=cull_backfaces,
     )
     device = gaussians.means.device.type
     name = device if implementation == "auto" else implementation
@@ -78,3 +94,27 @@ def rasterize(
     from .cpu import rasterize_cpu
 
     return rasterize_cpu(scene, threads)
+
+
+def _with_extra(
+    gaussians: Gaussians, camera: Camera, background: Tensor | None, extra: Tensor, **options: Any
+) -> Render:
+    """Extra values are colors that nobody sees: drawn beside the others, over a background of zeros."""
+    colors = gaussians.colors
+    if extra.ndim not in (2, 3) or extra.shape[-2] != colors.shape[-2] or 0 in extra.shape[:-2]:
+        raise InputError(
+            f"extra must have shape (n, k) or (frames, n, k) with n = {colors.shape[-2]}; found {tuple(extra.shape)}."
+        )
+    if extra.dtype != colors.dtype or extra.device != colors.device:
+        raise InputError(
+            f"extra is {extra.dtype} on {extra.device}, colors {colors.dtype} on {colors.device}; make them alike."
+        )
+    if colors.ndim == 3 or extra.ndim == 3:
+        frames = max(len(t) for t in (colors, extra) if t.ndim == 3)
+        colors, extra = colors.expand(frames, -1, -1), extra.expand(frames, -1, -1)
+    if background is not None:
+        background = torch.cat([background, background.new_zeros(extra.shape[-1])])
+    channels = colors.shape[-1]
+    both = replace(gaussians, colors=torch.cat([colors, extra], -1))
+    render = rasterize(both, camera, background=background, **options)
+    return Render(render.rgb[:, :channels], render.alpha, render.depth_m, render.rgb[:, channels:])

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import torch
+from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ..errors import BackendMissing, InputError
 from .render import Render
-from .scene import Scene
+from .scene import CULL_COSINE, Scene
 
 _Tensors = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, "Tensor | None"]
 """means, quats, scales, opacities, colors, T_cam_world, K (all with a dimension of frames), background; contiguous."""
@@ -31,8 +34,25 @@ def rasterize_cpu(scene: Scene, threads: int | None = None) -> Render:
         raise InputError(f"threads must be at least 1; found {threads}.")
     scene.check_camera()
     tensors = (g.means, g.quats, g.scales, g.opacities, g.colors, scene.T_cam_world, scene.K, scene.background)
-    rgb, alpha, depth_m = _Rasterization.apply(scene, threads, *tensors)
-    return Render(rgb, alpha, depth_m)
+    return Render(*_Rasterization.apply(scene, threads, *tensors))
+
+
+def frame_bytes(
+    render: Render, background: Float[Tensor, "3 height width"], frame: int = 0
+) -> UInt8[np.ndarray, "height width 3"]:
+    """A frame laid over a background, as 8-bit RGB; all float32 on the CPU. `render` is one without a background."""
+    background = background.contiguous()
+    height, width = background.shape[1:]
+    if render.rgb.shape[1:] != background.shape or background.dtype != torch.float32:
+        raise InputError(
+            f"The background must be float32 of the render's shape {tuple(render.rgb.shape[1:])}; found "
+            f"{background.dtype} {tuple(background.shape)}."
+        )
+    out = np.empty((height, width, 3), np.uint8)
+    rgb, alpha = render.rgb[frame].contiguous(), render.alpha[frame].contiguous()
+    places = (t.data_ptr() for t in (rgb, alpha, background))
+    extension().lay_over(*places, height * width, out.ctypes.data, torch.get_num_threads())
+    return out
 
 
 def extension() -> ModuleType:
@@ -61,13 +81,14 @@ class _Rasterization(torch.autograd.Function):
             scene.far_plane,
             scene.eps2d,
             scene.alpha_threshold,
+            CULL_COSINE if scene.cull_backfaces else 2.0,
         )
         height, width = scene.size_hw
-        images = tuple(torch.empty(scene.frames, c, height, width) for c in (scene.channels, 1, 1))
+        images = tuple(empty((scene.frames, c, height, width)) for c in (scene.channels, 1, 1))
         wants_gradient = any(ctx.needs_input_grad)
         drawings = [cpu.Drawing() for _ in range(scene.frames if wants_gradient else 1)]
         for frame in range(scene.frames):
-            addresses = [_address(image, frame) for image in images]
+            addresses = [address_of(image, frame) for image in images]
             drawing = drawings[frame % len(drawings)]
             if not drawing.draw(_frame(cpu, tensors, options, frame), *addresses, threads):
                 scene.check_finite()
@@ -84,25 +105,30 @@ class _Rasterization(torch.autograd.Function):
         images, tensors = ctx.saved_tensors[:3], ctx.saved_tensors[3:]
         wanted = ctx.needs_input_grad[2:]
         arriving = [None if v is None else v.contiguous() for v in image_gradients]
-        gradients = [torch.empty_like(t) if w else None for t, w in zip(tensors[:5], wanted, strict=False)]
+        gradients = [empty(t.shape) if w else None for t, w in zip(tensors[:5], wanted, strict=False)]
         pose = torch.empty(len(ctx.drawings), 3, 4) if wanted[5] else None
         for frame, drawing in enumerate(ctx.drawings):
             places = [
-                part for g in gradients for part in (_address(g, frame), frame > 0 and g is not None and len(g) == 1)
+                part for g in gradients for part in (address_of(g, frame), frame > 0 and g is not None and len(g) == 1)
             ]
             drawing.backward(
                 _frame(cpu, tensors, ctx.options, frame),
-                *(_address(image, frame) for image in images),
-                *(_address(v, frame) for v in arriving),
+                *(address_of(image, frame) for image in images),
+                *(address_of(v, frame) for v in arriving),
                 *places,
-                _address(pose, frame),
+                address_of(pose, frame),
                 ctx.threads,
             )
         background = _background_gradient(images[1], arriving[0]) if wanted[7] else None
         return None, None, *gradients, _pose_gradient(pose, tensors[5]), None, background
 
 
-def _address(tensor: Tensor | None, frame: int) -> int:
+def empty(shape: tuple[int, ...]) -> Tensor:
+    """Like `torch.empty`, from memory that earlier calls' tensors gave back: new pages would cost a millisecond."""
+    return extension().floats(math.prod(shape)).view(shape)
+
+
+def address_of(tensor: Tensor | None, frame: int) -> int:
     """Where a frame's values begin; 0 for no tensor. A tensor of one frame serves all."""
     if tensor is None:
         return 0
@@ -113,9 +139,9 @@ def _address(tensor: Tensor | None, frame: int) -> int:
 
 def _frame(cpu: ModuleType, tensors: _Tensors, options: tuple, frame: int) -> Any:
     means, quats, scales, opacities, colors, T_cam_world, K, background = tensors
-    gaussians = (_address(t, frame) for t in (means, quats, scales, opacities, colors))
+    gaussians = (address_of(t, frame) for t in (means, quats, scales, opacities, colors))
     place = 0 if background is None else background.data_ptr()
-    return cpu.Frame(*gaussians, place, _address(K, frame), _address(T_cam_world, frame), means.shape[1], *options)
+    return cpu.Frame(*gaussians, place, address_of(K, frame), address_of(T_cam_world, frame), means.shape[1], *options)
 
 
 def _pose_gradient(pose: Tensor | None, T_cam_world: Tensor) -> Tensor | None:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ..errors import BackendMissing, InputError
+from .reference import faces_camera
 from .render import Render
 from .scene import Scene
 
@@ -49,11 +50,15 @@ def gsplat_arguments(scene: Scene) -> dict[str, object]:
     def per_frame(tensor: Tensor) -> Tensor:
         return tensor.expand(scene.frames, *tensor.shape[1:]).contiguous()
 
+    opacities = per_frame(g.opacities)
+    if scene.cull_backfaces:
+        faces = faces_camera(g.means, g.quats, scene.T_cam_world[:, None])
+        opacities = torch.where(faces, opacities, 0.0)
     return {
         "means": per_frame(g.means),
         "quats": per_frame(g.quats),
         "scales": per_frame(g.scales),
-        "opacities": per_frame(g.opacities),
+        "opacities": opacities,
         "colors": per_frame(g.colors),
         "viewmats": per_frame(scene.T_cam_world)[:, None],
         "Ks": per_frame(scene.K)[:, None],

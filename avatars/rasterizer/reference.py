@@ -11,13 +11,13 @@ those of gsplat. Two things are defined more simply than there:
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..gaussians import Gaussians
 from ..rotations import matrix_from_quaternion
 from .render import Render
-from .scene import MAX_ALPHA, MIN_TRANSMITTANCE, Scene
+from .scene import CULL_COSINE, MAX_ALPHA, MIN_TRANSMITTANCE, Scene
 
 _PAIRS_AT_ONCE = 1 << 22
 """Pixel-Gaussian pairs evaluated together; bounds the memory."""
@@ -104,8 +104,22 @@ def _weights(
 
 def _front_to_back(scene: Scene, gaussians: Gaussians, T_cam_world: Float[Tensor, "4 4"]) -> Int[Tensor, " drawn"]:
     z = (gaussians.means @ T_cam_world[2, :3] + T_cam_world[2, 3]).detach()
-    within = ((z >= scene.near_plane) & (z <= scene.far_plane)).nonzero().squeeze(-1)
+    drawn = (z >= scene.near_plane) & (z <= scene.far_plane)
+    if scene.cull_backfaces:
+        drawn = drawn & faces_camera(gaussians.means, gaussians.quats, T_cam_world)
+    within = drawn.nonzero().squeeze(-1)
     return within[torch.argsort(z[within], stable=True)]
+
+
+@torch.no_grad()
+def faces_camera(
+    means: Float[Tensor, "*n 3"], quats: Float[Tensor, "*n 4"], T_cam_world: Float[Tensor, "*#n 4 4"]
+) -> Bool[Tensor, " *n"]:
+    """Which Gaussians' third axes do not point away from the camera, by more than a rim's worth."""
+    eye = -(T_cam_world[..., :3, :3].mT @ T_cam_world[..., :3, 3:])[..., 0]
+    sight = means - eye
+    away = (matrix_from_quaternion(quats)[..., 2] * sight).sum(-1)
+    return away <= CULL_COSINE * sight.norm(dim=-1)
 
 
 def _frame_of(gaussians: Gaussians, frame: int) -> Gaussians:

@@ -17,3 +17,5 @@ class Render:
     """Coverage in [0, 1]."""
     depth_m: Float[Tensor, "frames 1 height width"]
     """Expected camera z of what covers the pixel (alpha-weighted mean); +inf where nothing was hit."""
+    extra: Float[Tensor, "frames extra height width"] | None = None
+    """Sums of the extra values, weighted as the colors are: divided by `alpha`, their means. None if none given."""

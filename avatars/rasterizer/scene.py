@@ -16,6 +16,9 @@ MAX_ALPHA = 0.999
 """No single Gaussian covers more than this (gsplat's limit), so that 1 - alpha can be divided by."""
 MIN_TRANSMITTANCE = 1e-4
 """The Gaussian that would bring a pixel's transmittance to this or below is not drawn, nor any behind it."""
+CULL_COSINE = 0.3
+"""Backfaces are culled where the third axis is this far from at right angles to the line of sight: at the rim of a body
+Gaussians still meet those of the other side."""
 MAX_SIDE_PX = 32767
 
 _LAST_DIM = {"means": 3, "quats": 4, "scales": 3, "opacities": None, "colors": None}
@@ -39,6 +42,8 @@ class Scene:
     """Added to the diagonal of the projected covariance, px^2 (Zwicker's low-pass filter)."""
     alpha_threshold: float
     """A Gaussian does not touch the pixels where its alpha is less."""
+    cull_backfaces: bool = False
+    """Leave out Gaussians whose third axis points away from the camera."""
 
     @staticmethod
     def checked(
@@ -50,6 +55,7 @@ class Scene:
         far_plane: float,
         eps2d: float,
         alpha_threshold: float,
+        cull_backfaces: bool = False,
     ) -> Scene:
         """Raises InputError for shapes, dtypes, devices or options that do not fit; values are not looked at."""
         fields = _fields(gaussians)
@@ -73,7 +79,7 @@ class Scene:
         frames = _frames({**batched, "K": K, "T_cam_world": T})
         return Scene(
             Gaussians(**batched), K, T, (int(camera.size_hw[0]), int(camera.size_hw[1])), background, frames,
-            near_plane, far_plane, eps2d, alpha_threshold,
+            near_plane, far_plane, eps2d, alpha_threshold, cull_backfaces,
         )  # fmt: skip
 
     @property

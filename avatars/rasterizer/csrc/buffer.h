@@ -38,6 +38,7 @@ public:
     }
 
     T* data() { return data_; }
+    size_t capacity() const { return capacity_; }
 
 private:
     static constexpr size_t kHugePage = size_t{1} << 21;

@@ -67,12 +67,14 @@ struct Projected {
 // What is the same for all Gaussians of a frame.
 struct Lens {
     float w[9], t[3], fx, fy, cx, cy, x_min, x_max, y_min, y_max, eps2d;
+    float eye[3];  // the camera in the world
 };
 
 inline Lens lens_of(const Frame& f) {
     Lens l;
     for (int k = 0; k < 9; ++k) l.w[k] = f.rotation[k];
     for (int k = 0; k < 3; ++k) l.t[k] = f.translation[k];
+    for (int k = 0; k < 3; ++k) l.eye[k] = -(l.w[k] * l.t[0] + l.w[3 + k] * l.t[1] + l.w[6 + k] * l.t[2]);
     l.fx = f.fx, l.fy = f.fy, l.cx = f.cx, l.cy = f.cy, l.eps2d = f.eps2d;
     l.x_min = -(f.cx + 0.15f * f.width) / f.fx, l.x_max = (1.15f * f.width - f.cx) / f.fx;
     l.y_min = -(f.cy + 0.15f * f.height) / f.fy, l.y_max = (1.15f * f.height - f.cy) / f.fy;
@@ -158,12 +160,16 @@ inline void project_group(const Frame& f, const Lens& l, const Group& in, GroupS
         const float rx = __builtin_sqrtf(safe_reach * o.cxx) + 1e-3f, ry = __builtin_sqrtf(safe_reach * o.cyy) + 1e-3f;
         const bool good = (o.z >= f.near_plane) & (o.z <= f.far_plane) & (opacity > 0.0f) & (reach >= 0.0f) &
                           (__builtin_fabsf(x) < kFar) & (__builtin_fabsf(y) < kFar) & (o.per_det > 0.0f) & (o.per_det < 1e30f);
+        // How far the third axis turns away from the camera.
+        const float d0 = in.mean[0][i] - l.eye[0], d1 = in.mean[1][i] - l.eye[1], d2 = in.mean[2][i] - l.eye[2];
+        const float away = o.r[2] * d0 + o.r[5] * d1 + o.r[8] * d2;
+        const bool faces = away <= f.cull_cosine * __builtin_sqrtf(d0 * d0 + d1 * d1 + d2 * d2);
         // Pixel i has its center at i + 1/2. Not drawn: an empty range.
         const float x0 = __builtin_ceilf(smaller(larger(x - rx - 0.5f, 0.0f), width));
         const float x1 = __builtin_floorf(smaller(larger(x + rx - 0.5f, -1.0f), width - 1.0f));
         const float y0 = __builtin_ceilf(smaller(larger(y - ry - 0.5f, 0.0f), height));
         const float y1 = __builtin_floorf(smaller(larger(y + ry - 0.5f, -1.0f), height - 1.0f));
-        const bool seen = good & (x1 >= x0) & (y1 >= y0);
+        const bool seen = good & faces & (x1 >= x0) & (y1 >= y0);
         out.x[i] = x, out.y[i] = y, out.z[i] = o.z;
         out.a[i] = -0.5f * kLog2E * a, out.b[i] = -kLog2E * b, out.c[i] = -0.5f * kLog2E * c;
         out.log2_opacity[i] = log2_opacity;
@@ -187,8 +193,8 @@ bool project(const Frame& f, int64_t begin, int64_t end, Splat* splats) {
             s.a = out.a[i], s.b = out.b[i], s.c = out.c[i], s.log2_opacity = out.log2_opacity[i];
             s.x0 = static_cast<int16_t>(out.x0[i]), s.x1 = static_cast<int16_t>(out.x1[i]);
             s.y0 = static_cast<int16_t>(out.y0[i]), s.y1 = static_cast<int16_t>(out.y1[i]);
-            if (f.channels == 3)
-                for (int k = 0; k < 3; ++k) s.rgb[k] = f.colors[(first + i) * 3 + k];
+            if (f.channels >= 3)
+                for (int k = 0; k < 3; ++k) s.rgb[k] = f.colors[(first + i) * f.channels + k];
         }
     }
     return true;
@@ -212,73 +218,130 @@ inline uint64_t blocks_inside(const Frame& f, const Tile& tile) {
     return blocks_touched(image, tile);
 }
 
-// A splat as seen from a tile: log2(alpha) in any of its blocks.
-struct Brush {
-    F column, row, a, b, c, log2_opacity;
-
-    Brush(const Splat& s, const Tile& tile)
-        : column(load(kColumn) - all(s.x - (static_cast<float>(tile.x) + 0.5f))),
-          row(load(kRow) - all(s.y - (static_cast<float>(tile.y) + 0.5f))),
-          a(all(s.a)), b(all(s.b)), c(all(s.c)), log2_opacity(all(s.log2_opacity)) {}
-
-    F dx(int block) const { return column + all(kOrigin[block % kBlocksPerSide]); }
-    F dy(int block) const { return row + all(kOrigin[block / kBlocksPerSide]); }
-    F log2_alpha(F dx, F dy) const { return fma(dx, fma(a, dx, b * dy), fma(c * dy, dy, log2_opacity)); }
+// A splat as seen from a tile, whose first pixel's center is the origin.
+struct Stroke {
+    float x, y, a, b, c, log2_opacity, z, rgb[3];
+    uint32_t g;
+    float unused;
 };
 
-// Transmittance of a block's pixels: 1, or -1 where there is no pixel. A pixel that takes no more is kept negated.
+inline Stroke stroke_of(const Splat& s, const Tile& tile, uint32_t g) {
+    const float x = s.x - (static_cast<float>(tile.x) + 0.5f), y = s.y - (static_cast<float>(tile.y) + 0.5f);
+    return {x, y, s.a, s.b, s.c, s.log2_opacity, s.z, {s.rgb[0], s.rgb[1], s.rgb[2]}, g, 0.0f};
+}
+
+inline F log2_alpha_of(const Stroke& s, F dx, F dy) {
+    return fma(dx, fma(all(s.a), dx, all(s.b) * dy), fma(all(s.c) * dy, dy, all(s.log2_opacity)));
+}
+
+inline F columns_of(int block) { return load(kColumn) + all(kOrigin[block % kBlocksPerSide]); }
+inline F rows_of(int block) { return load(kRow) + all(kOrigin[block / kBlocksPerSide]); }
+
+// What a pixel that takes no more lets through falls on to this: the products of denormal numbers would be slow.
+constexpr float kDark = 1e-20f;
+
+// Transmittance of a block's pixels: 1, or 0 where there is no pixel.
 inline void open_block(const Frame& f, const Tile& tile, int block, float* transmittance) {
     const int x = tile.x + block % kBlocksPerSide * kBlock, y = tile.y + block / kBlocksPerSide * kBlock;
     for (int i = 0; i < kLanes; ++i)
-        transmittance[i] = x + i % kBlock < f.width && y + i / kBlock < f.height ? 1.0f : -1.0f;
+        transmittance[i] = x + i % kBlock < f.width && y + i / kBlock < f.height ? 1.0f : 0.0f;
 }
 
-// Channels: 3, or 0 for "as many as the frame says".
+// The first `Channels` channels (3, or 0 where there are fewer) are kept in registers, the rest in memory.
 template <int Channels>
-inline int channels_of(const Frame& f) { return Channels ? Channels : f.channels; }
-
-template <int Channels>
-inline const float* color_of(const Frame& f, const Splat& s, uint32_t g) {
-    return Channels == 3 ? s.rgb : f.colors + static_cast<int64_t>(g) * f.channels;
+inline const float* rest_of_color(const Frame& f, const Stroke& s) {
+    return f.colors + static_cast<int64_t>(s.g) * f.channels + Channels;
 }
 
-// A block's state: transmittance, sum of z, sums of the colors.
-template <int Channels>
-void draw_splats(const Frame& f, const Splat* splats, const Tile& tile, float* state) {
-    const int channels = channels_of<Channels>(f), stride = (2 + channels) * kLanes;
-    uint64_t open = blocks_inside(f, tile);
-    const F threshold = all(__builtin_log2f(f.threshold)), max_alpha = all(kMaxAlpha), zero = all(0.0f);
-    const F min_transmittance = all(kMinTransmittance);
-    for (uint32_t k = 0; k < tile.count && open; ++k) {
-        if (k + 8 < tile.count) __builtin_prefetch(splats + tile.order[k + 8]);
-        const uint32_t g = tile.order[k];
-        const Splat& s = splats[g];
-        uint64_t todo = blocks_touched(s, tile) & open;
-        if (!todo) continue;
-        const Brush brush(s, tile);
-        const float* color = color_of<Channels>(f, s, g);
-        do {
-            const int block = __builtin_ctzll(todo);
-            todo &= todo - 1;
-            float* at = state + block * stride;
-            const F before = load(at);
-            const F log2_alpha = brush.log2_alpha(brush.dx(block), brush.dy(block));
-            const M touched = (log2_alpha >= threshold) & (before > zero);
-            if (!any(touched)) continue;
-            const F alpha = least(exp2(log2_alpha), max_alpha);
-            const F behind = fnma(alpha, before, before);
-            const M drawn = touched & (behind > min_transmittance);
-            const M full = without(touched, drawn);
-            const F weight = keep(drawn, alpha * before);
-            const F after = choose(full, negated(before), choose(drawn, behind, before));
-            store(at, after);
-            store(at + kLanes, fma(weight, all(s.z), load(at + kLanes)));
-            for (int c = 0; c < channels; ++c) {
-                float* sum = at + (2 + c) * kLanes;
-                store(sum, fma(weight, all(color[c]), load(sum)));
+// Some of a tile's splats, front to back, and which of them touch a block: so a block's pixels stay in registers while
+// all that touch it are drawn.
+constexpr int kBatch = 256, kWords = kBatch / 64;
+struct alignas(64) Batch {
+    Stroke strokes[kBatch];
+    uint64_t drawn[kBatch];                  // blocks, as bits, where a pixel took something
+    uint8_t x0[kBatch], x1[kBatch], y0[kBatch], y1[kBatch];  // first and last block of the tile
+    uint64_t columns[kBlocksPerSide][kWords], rows[kBlocksPerSide][kWords];  // which splats meet them, as bits
+
+    void fill(const Splat* splats, const Tile& tile, uint32_t begin, uint32_t end) {
+        for (uint32_t k = begin; k < end; ++k) {
+            if (k + 12 < tile.count) __builtin_prefetch(splats + tile.order[k + 12]);
+            const Splat& s = splats[tile.order[k]];
+            const uint32_t i = k - begin;
+            strokes[i] = stroke_of(s, tile, tile.order[k]);
+            x0[i] = static_cast<uint8_t>(larger(s.x0 - tile.x, 0) / kBlock);
+            y0[i] = static_cast<uint8_t>(larger(s.y0 - tile.y, 0) / kBlock);
+            x1[i] = static_cast<uint8_t>(smaller(s.x1 - tile.x, kTile - 1) / kBlock);
+            y1[i] = static_cast<uint8_t>(smaller(s.y1 - tile.y, kTile - 1) / kBlock);
+        }
+        for (uint32_t i = end - begin; i < kBatch; ++i) x0[i] = y0[i] = kBlocksPerSide, x1[i] = y1[i] = 0;
+        std::memset(drawn, 0, sizeof drawn);
+        for (int b = 0; b < kBlocksPerSide; ++b)
+            for (int w = 0; w < kWords; ++w) {
+                columns[b][w] = within(x0 + 64 * w, x1 + 64 * w, static_cast<uint8_t>(b));
+                rows[b][w] = within(y0 + 64 * w, y1 + 64 * w, static_cast<uint8_t>(b));
             }
-            if (any(full) && !any(after > zero)) open &= ~(1ull << block);
-        } while (todo);
+    }
+
+    uint64_t touching(int block, int word) const {
+        return columns[block % kBlocksPerSide][word] & rows[block / kBlocksPerSide][word];
+    }
+};
+
+// A block's state in vectors of 16: transmittance, coverage, sum of z, sums of the colors.
+enum DrawState { kOpen, kCovered, kDepth, kColors };
+
+// Draws what touches a block; false if none of its pixels takes more.
+template <int Channels, bool Rest>
+bool draw_block(const Frame& f, Batch& batch, int block, F threshold, float* at) {
+    const int rest = Rest ? f.channels - Channels : 0;
+    const F max_alpha = all(kMaxAlpha), min_transmittance = all(kMinTransmittance), dark = all(kDark);
+    const F columns = columns_of(block), rows = rows_of(block);
+    F before = load(at), covered = load(at + kCovered * kLanes), depth = load(at + kDepth * kLanes);
+    F sum[Channels ? Channels : 1];
+    for (int c = 0; c < Channels; ++c) sum[c] = load(at + (kColors + c) * kLanes);
+    M still = before > min_transmittance;
+    for (int word = 0; word < kWords; ++word)
+        for (uint64_t todo = batch.touching(block, word); todo; todo &= todo - 1) {
+            const int i = 64 * word + __builtin_ctzll(todo);
+            const Stroke& s = batch.strokes[i];
+            const F log2_alpha = log2_alpha_of(s, columns - all(s.x), rows - all(s.y));
+            const M touched = log2_alpha >= threshold;
+            const F alpha = least(exp2_where(touched, log2_alpha), max_alpha);
+            const F behind = fnma(alpha, before, before);
+            still = behind > min_transmittance;
+            const F weight = keep(still, alpha * before);
+            before = most(behind, dark);
+            covered = covered + weight;
+            depth = fma(weight, all(s.z), depth);
+            for (int c = 0; c < Channels; ++c) sum[c] = fma(weight, all(s.rgb[c]), sum[c]);
+            for (int c = 0; c < rest; ++c) {
+                float* place = at + (kColors + Channels + c) * kLanes;
+                store(place, fma(weight, all(rest_of_color<Channels>(f, s)[c]), load(place)));
+            }
+            batch.drawn[i] |= static_cast<uint64_t>(any(touched & still)) << block;
+        }
+    store(at, before), store(at + kCovered * kLanes, covered), store(at + kDepth * kLanes, depth);
+    for (int c = 0; c < Channels; ++c) store(at + (kColors + c) * kLanes, sum[c]);
+    return any(still);
+}
+
+template <int Channels, bool Rest>
+void draw_splats(const Frame& f, const Splat* splats, const Tile& tile, Batch& batch, float* state, uint64_t* drawn) {
+    const int stride = (kColors + f.channels) * kLanes;
+    const F threshold = all(__builtin_log2f(f.threshold));
+    uint64_t open = blocks_inside(f, tile);
+    for (uint32_t begin = 0; begin < tile.count; begin += kBatch) {
+        const uint32_t end = tile.count - begin < kBatch ? tile.count : begin + kBatch;
+        if (!open) {
+            std::memset(drawn + begin, 0, sizeof(uint64_t) * (tile.count - begin));
+            return;
+        }
+        batch.fill(splats, tile, begin, end);
+        for (uint64_t todo = open; todo; todo &= todo - 1) {
+            const int block = __builtin_ctzll(todo);
+            if (!draw_block<Channels, Rest>(f, batch, block, threshold, state + block * stride)) open &= ~(1ull << block);
+        }
+        std::memcpy(drawn + begin, batch.drawn, sizeof(uint64_t) * (end - begin));
     }
 }
 
@@ -311,33 +374,32 @@ void draw_nothing(const Frame& f, const Tile& tile, const Image& image) {
 
 void write_block(const Frame& f, const Tile& tile, const Image& image, int block, float* at) {
     const int64_t pixels = static_cast<int64_t>(f.width) * f.height;
-    const F zero = all(0.0f), infinity = all(INFINITY);
-    const F left = load(at);
-    const F transmittance = choose(left > zero, left, negated(left));
-    const F alpha = all(1.0f) - transmittance;
+    const F zero = all(0.0f), one = all(1.0f), infinity = all(INFINITY);
+    float *covered = at + kCovered * kLanes, *depth = at + kDepth * kLanes, *colors = at + kColors * kLanes;
+    const F alpha = load(covered);
     const M hit = alpha > zero;
-    store(at, alpha);
-    store(at + kLanes, choose(hit, load(at + kLanes) * reciprocal(choose(hit, alpha, all(1.0f))), infinity));
+    store(depth, choose(hit, load(depth) * reciprocal(choose(hit, alpha, one)), infinity));
     if (f.background)
-        for (int c = 0; c < f.channels; ++c) {
-            float* color = at + (2 + c) * kLanes;
-            store(color, fma(transmittance, all(f.background[c]), load(color)));
-        }
-    each_row(f, tile, block, [&](int64_t pixel, int lane, int count) {
-        copy_pixels(image.alpha + pixel, at + lane, count);
-        copy_pixels(image.depth + pixel, at + kLanes + lane, count);
         for (int c = 0; c < f.channels; ++c)
-            copy_pixels(image.rgb + c * pixels + pixel, at + (2 + c) * kLanes + lane, count);
+            store(colors + c * kLanes, fma(one - alpha, all(f.background[c]), load(colors + c * kLanes)));
+    each_row(f, tile, block, [&](int64_t pixel, int lane, int count) {
+        copy_pixels(image.alpha + pixel, covered + lane, count);
+        copy_pixels(image.depth + pixel, depth + lane, count);
+        for (int c = 0; c < f.channels; ++c)
+            copy_pixels(image.rgb + c * pixels + pixel, colors + c * kLanes + lane, count);
     });
 }
 
-void draw(const Frame& f, const Splat* splats, const Tile& tile, const Image& image, float* state) {
+void draw(const Frame& f, const Splat* splats, const Tile& tile, const Image& image, void* scratch, uint64_t* drawn) {
     if (tile.count == 0) return draw_nothing(f, tile, image);
-    const int stride = (2 + f.channels) * kLanes;
+    Batch& batch = *static_cast<Batch*>(scratch);
+    float* state = reinterpret_cast<float*>(static_cast<char*>(scratch) + sizeof(Batch));
+    const int stride = (kColors + f.channels) * kLanes;
     std::memset(state, 0, sizeof(float) * stride * kBlocksPerTile);
     for (int block = 0; block < kBlocksPerTile; ++block) open_block(f, tile, block, state + block * stride);
-    if (f.channels == 3) draw_splats<3>(f, splats, tile, state);
-    else draw_splats<0>(f, splats, tile, state);
+    if (f.channels == 3) draw_splats<3, false>(f, splats, tile, batch, state, drawn);
+    else if (f.channels > 3) draw_splats<3, true>(f, splats, tile, batch, state, drawn);
+    else draw_splats<0, true>(f, splats, tile, batch, state, drawn);
     for (uint64_t todo = blocks_inside(f, tile); todo; todo &= todo - 1) {
         const int block = __builtin_ctzll(todo);
         write_block(f, tile, image, block, state + block * stride);
@@ -395,86 +457,76 @@ inline void sum_lanes(const F* in, int count, float* out) {
                    k + 3 < count ? in[k + 3] : in[k], out + k);
 }
 
-template <int Channels, bool Depth>
+template <int Channels, bool Rest, bool Depth>
 void draw_splats_backward(const Frame& f, const Splat* splats, const Tile& tile, uint64_t open, float* state,
-                          float* scratch, float* sums, uint8_t* seen) {
-    const int channels = channels_of<Channels>(f), stride = (kColorGradient + channels) * kLanes;
-    const int record = sums_stride(channels);
+                          float* scratch, const uint64_t* drawn, float* sums, uint8_t* seen) {
+    const int rest = Rest ? f.channels - Channels : 0, stride = (kColorGradient + f.channels) * kLanes;
+    const int record = sums_stride(f.channels);
     const F threshold = all(__builtin_log2f(f.threshold)), max_alpha = all(kMaxAlpha), zero = all(0.0f), one = all(1.0f);
-    const F min_transmittance = all(kMinTransmittance);
-    for (uint32_t k = 0; k < tile.count && open; ++k) {
+    const F min_transmittance = all(kMinTransmittance), dark = all(kDark);
+    for (uint32_t k = 0; k < tile.count; ++k) {
         if (k + 8 < tile.count) __builtin_prefetch(splats + tile.order[k + 8]);
-        const uint32_t g = tile.order[k];
-        const Splat& s = splats[g];
-        uint64_t todo = blocks_touched(s, tile) & open;
+        uint64_t todo = drawn[k] & open;
         if (!todo) continue;
-        const Brush brush(s, tile);
-        const float* color = color_of<Channels>(f, s, g);
-        F sum[kColor + (Channels ? Channels : 1)];
+        const Splat& splat = splats[tile.order[k]];
+        const Stroke s = stroke_of(splat, tile, tile.order[k]);
+        F sum[kColor + Channels];
         for (F& each : sum) each = zero;
-        if (!Channels) std::memset(scratch, 0, sizeof(float) * kLanes * channels);
-        bool some = false;
+        if (Rest) std::memset(scratch, 0, sizeof(float) * kLanes * rest);
         do {
             const int block = __builtin_ctzll(todo);
             todo &= todo - 1;
             float* at = state + block * stride;
             const F before = load(at);
-            const F dx = brush.dx(block), dy = brush.dy(block);
-            const F log2_alpha = brush.log2_alpha(dx, dy);
-            const M touched = (log2_alpha >= threshold) & (before > zero);
-            if (!any(touched)) continue;
-            const F unclamped = exp2(log2_alpha);
+            const F dx = columns_of(block) - all(s.x), dy = rows_of(block) - all(s.y);
+            const F log2_alpha = log2_alpha_of(s, dx, dy);
+            const M touched = log2_alpha >= threshold;
+            const F unclamped = exp2_where(touched, log2_alpha);
             const F alpha = least(unclamped, max_alpha);
             const F behind = fnma(alpha, before, before);
-            const M drawn = touched & (behind > min_transmittance);
-            const M full = without(touched, drawn);
-            const F weight = keep(drawn, alpha * before);
-            const F after = choose(full, negated(before), choose(drawn, behind, before));
-            store(at, after);
-            if (any(full) && !any(after > zero)) open &= ~(1ull << block);
-            if (!any(drawn)) continue;
-            some = true;
+            const M still = behind > min_transmittance;
+            const F weight = keep(still, alpha * before);
+            store(at, most(behind, dark));
             F value = load(at + kAlphaGradient * kLanes);
             if (Depth) {
                 const F v_z = load(at + kZGradient * kLanes);
                 value = fma(all(s.z), v_z, value);
                 sum[kZ] = fma(weight, v_z, sum[kZ]);
             }
-            for (int c = 0; c < channels; ++c) {
+            for (int c = 0; c < Channels; ++c) {
                 const F v_color = load(at + (kColorGradient + c) * kLanes);
-                value = fma(all(color[c]), v_color, value);
-                if (Channels) sum[kColor + (Channels ? c : 0)] = fma(weight, v_color, sum[kColor + (Channels ? c : 0)]);
-                else store(scratch + c * kLanes, fma(weight, v_color, load(scratch + c * kLanes)));
+                value = fma(all(s.rgb[c]), v_color, value);
+                sum[kColor + c] = fma(weight, v_color, sum[kColor + c]);
+            }
+            for (int c = 0; c < rest; ++c) {
+                const F v_color = load(at + (kColorGradient + Channels + c) * kLanes);
+                value = fma(all(rest_of_color<Channels>(f, s)[c]), v_color, value);
+                store(scratch + c * kLanes, fma(weight, v_color, load(scratch + c * kLanes)));
             }
             const F remainder = fnma(weight, value, load(at + kRemainder * kLanes));
             store(at + kRemainder * kLanes, remainder);
             const F v_alpha = fnma(remainder, reciprocal(one - alpha), before * value);
-            const F q = keep(without(drawn, unclamped > max_alpha), v_alpha * alpha);
+            const F q = keep(without(still, unclamped > max_alpha), v_alpha * alpha);
             const F qx = q * dx, qy = q * dy;
             sum[kQ] = sum[kQ] + q, sum[kQx] = sum[kQx] + qx, sum[kQy] = sum[kQy] + qy;
             sum[kQxx] = fma(qx, dx, sum[kQxx]), sum[kQxy] = fma(qx, dy, sum[kQxy]), sum[kQyy] = fma(qy, dy, sum[kQyy]);
         } while (todo);
-        if (!some) continue;
-        const int row = tile.y / kTile - s.y0 / kTile, columns = s.x1 / kTile - s.x0 / kTile + 1;
-        const int64_t slot = static_cast<int64_t>(s.slot) + row * columns + (tile.x / kTile - s.x0 / kTile);
+        const int row = tile.y / kTile - splat.y0 / kTile, columns = splat.x1 / kTile - splat.x0 / kTile + 1;
+        const int64_t slot = static_cast<int64_t>(splat.slot) + row * columns + (tile.x / kTile - splat.x0 / kTile);
         seen[slot] = 1;
         float* out = sums + slot * record;
-        if (Channels) {
-            sum_lanes(sum, kColor + Channels, out);
-        } else {
+        sum_lanes(sum, kColor + Channels, out);
+        for (int c = 0; c < rest; ++c) {
             alignas(16) float four[4];
-            sum_lanes(sum, kColor - 3, out);
-            sum_lanes4(sum[4], sum[5], sum[6], zero, out + 4);
-            for (int c = 0; c < channels; ++c) {
-                sum_lanes4(load(scratch + c * kLanes), zero, zero, zero, four);
-                out[kColor + c] = four[0];
-            }
+            sum_lanes4(load(scratch + c * kLanes), zero, zero, zero, four);
+            out[kColor + Channels + c] = four[0];
         }
     }
 }
 
 void draw_backward(const Frame& f, const Splat* splats, const Tile& tile, const Image& image, const ImageGradient& v,
-                   float* state, float* sums, uint8_t* seen) {
+                   void* memory, const uint64_t* drawn, float* sums, uint8_t* seen) {
+    float* state = static_cast<float*>(memory);
     const int stride = (kColorGradient + f.channels) * kLanes;
     uint64_t open = 0;
     for (uint64_t todo = blocks_inside(f, tile); todo; todo &= todo - 1) {
@@ -482,9 +534,17 @@ void draw_backward(const Frame& f, const Splat* splats, const Tile& tile, const 
         if (open_block_backward(f, tile, image, v, block, state + block * stride)) open |= 1ull << block;
     }
     float* scratch = state + kBlocksPerTile * stride;
-    if (f.channels == 3 && v.depth) draw_splats_backward<3, true>(f, splats, tile, open, state, scratch, sums, seen);
-    else if (f.channels == 3) draw_splats_backward<3, false>(f, splats, tile, open, state, scratch, sums, seen);
-    else draw_splats_backward<0, true>(f, splats, tile, open, state, scratch, sums, seen);
+    const auto run = f.channels > 3   ? draw_splats_backward<3, true, true>
+                     : f.channels < 3 ? draw_splats_backward<0, true, true>
+                     : v.depth        ? draw_splats_backward<3, false, true>
+                                      : draw_splats_backward<3, false, false>;
+    run(f, splats, tile, open, state, scratch, drawn, sums, seen);
+}
+
+size_t scratch_bytes(int channels) {
+    const size_t forward = sizeof(Batch) + sizeof(float) * kBlocksPerTile * (kColors + channels) * kLanes;
+    const size_t backward = sizeof(float) * (kBlocksPerTile * (kColorGradient + channels) + channels) * kLanes;
+    return forward > backward ? forward : backward;
 }
 
 // Gradients of 16 Gaussians.
@@ -614,7 +674,13 @@ void project_backward(const Frame& f, const Splat* splats, int64_t begin, int64_
 }
 
 }  // namespace
+}  // namespace splat
 
-extern const Kernels SPLAT_KERNELS = {SPLAT_NAME, project, draw, draw_backward, project_backward};
+#include "skin_kernels.inl"
+
+namespace splat {
+
+extern const Kernels SPLAT_KERNELS = {SPLAT_NAME,    scratch_bytes,    project, draw,
+                                      draw_backward, project_backward, skin,    skin_backward};
 
 }  // namespace splat

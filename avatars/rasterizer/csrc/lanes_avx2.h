@@ -4,6 +4,8 @@
 
 #include <immintrin.h>
 
+#include <cstdint>
+
 namespace {
 
 struct F { __m256 v, w; };
@@ -18,10 +20,7 @@ inline F operator*(F a, F b) { return {_mm256_mul_ps(a.v, b.v), _mm256_mul_ps(a.
 inline F fma(F a, F b, F c) { return {_mm256_fmadd_ps(a.v, b.v, c.v), _mm256_fmadd_ps(a.w, b.w, c.w)}; }
 inline F fnma(F a, F b, F c) { return {_mm256_fnmadd_ps(a.v, b.v, c.v), _mm256_fnmadd_ps(a.w, b.w, c.w)}; }
 inline F least(F a, F b) { return {_mm256_min_ps(a.v, b.v), _mm256_min_ps(a.w, b.w)}; }
-inline F negated(F a) {
-    const __m256 sign = _mm256_set1_ps(-0.0f);
-    return {_mm256_xor_ps(a.v, sign), _mm256_xor_ps(a.w, sign)};
-}
+inline F most(F a, F b) { return {_mm256_max_ps(a.v, b.v), _mm256_max_ps(a.w, b.w)}; }
 
 inline M operator>=(F a, F b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_GE_OQ), _mm256_cmp_ps(a.w, b.w, _CMP_GE_OQ)}; }
 inline M operator>(F a, F b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_GT_OQ), _mm256_cmp_ps(a.w, b.w, _CMP_GT_OQ)}; }
@@ -50,8 +49,21 @@ inline __m256 exp2_half(__m256 a) {
     return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(p), exponent));
 }
 
-// 2^a, relative error 1e-7, see lanes_avx512.h.
-inline F exp2(F a) { return {exp2_half(a.v), exp2_half(a.w)}; }
+// 2^a where m, else 0; see lanes_avx512.h.
+inline F exp2_where(M m, F a) { return m & F{exp2_half(a.v), exp2_half(a.w)}; }
+
+inline uint64_t within(const uint8_t* first, const uint8_t* last, uint8_t value) {
+    const __m256i v = _mm256_set1_epi8(static_cast<char>(value));
+    uint64_t bits = 0;
+    for (int half = 0; half < 2; ++half) {
+        const __m256i a = _mm256_load_si256(reinterpret_cast<const __m256i*>(first) + half);
+        const __m256i b = _mm256_load_si256(reinterpret_cast<const __m256i*>(last) + half);
+        const __m256i inside = _mm256_and_si256(_mm256_cmpeq_epi8(_mm256_min_epu8(a, v), a),
+                                                _mm256_cmpeq_epi8(_mm256_max_epu8(b, v), b));
+        bits |= static_cast<uint64_t>(static_cast<uint32_t>(_mm256_movemask_epi8(inside))) << (32 * half);
+    }
+    return bits;
+}
 
 inline void sum_lanes4(F a, F b, F c, F d, float* out) {
     const __m256 x = _mm256_add_ps(a.v, a.w), y = _mm256_add_ps(b.v, b.w);

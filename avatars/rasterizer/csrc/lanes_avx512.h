@@ -4,6 +4,8 @@
 
 #include <immintrin.h>
 
+#include <cstdint>
+
 namespace {
 
 struct F { __m512 v; };
@@ -18,7 +20,7 @@ inline F operator*(F a, F b) { return {_mm512_mul_ps(a.v, b.v)}; }
 inline F fma(F a, F b, F c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }    // a b + c
 inline F fnma(F a, F b, F c) { return {_mm512_fnmadd_ps(a.v, b.v, c.v)}; }  // c - a b
 inline F least(F a, F b) { return {_mm512_min_ps(a.v, b.v)}; }
-inline F negated(F a) { return {_mm512_xor_ps(a.v, _mm512_set1_ps(-0.0f))}; }
+inline F most(F a, F b) { return {_mm512_max_ps(a.v, b.v)}; }
 
 inline M operator>=(F a, F b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_GE_OQ)}; }
 inline M operator>(F a, F b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_GT_OQ)}; }
@@ -33,10 +35,9 @@ inline F reciprocal(F a) {
     return {_mm512_mul_ps(r, _mm512_fnmadd_ps(a.v, r, _mm512_set1_ps(2.0f)))};
 }
 
-// 2^a, relative error 1e-7, and 2^-80 for all less: a minimax polynomial on [-1/2, 1/2] times a power of two. Denormal
-// numbers, which would cost a hundred cycles each, cannot come about.
-inline F exp2(F a) {
-    a.v = _mm512_max_ps(a.v, _mm512_set1_ps(-80.0f));
+// 2^a where m, else 0; relative error 1e-7: a minimax polynomial on [-1/2, 1/2] times a power of two. a is at least
+// -80 where m: denormal numbers, which would cost a hundred cycles each, do not come about.
+inline F exp2_where(M m, F a) {
     const __m512 whole = _mm512_roundscale_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
     const __m512 f = _mm512_sub_ps(a.v, whole);
     __m512 p = _mm512_set1_ps(1.327647128e-03f);
@@ -45,7 +46,13 @@ inline F exp2(F a) {
     p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(2.402211972e-01f));
     p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(6.931469671e-01f));
     p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(1.0f));
-    return {_mm512_scalef_ps(p, whole)};
+    return {_mm512_maskz_scalef_ps(m.v, p, whole)};
+}
+
+// For each of 64 ranges, as a bit: does it hold `value`?
+inline uint64_t within(const uint8_t* first, const uint8_t* last, uint8_t value) {
+    const __m512i v = _mm512_set1_epi8(static_cast<char>(value));
+    return _mm512_cmple_epu8_mask(_mm512_load_si512(first), v) & _mm512_cmpge_epu8_mask(_mm512_load_si512(last), v);
 }
 
 // The sums over the lanes of four vectors.

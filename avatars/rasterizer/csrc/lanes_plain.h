@@ -23,7 +23,6 @@ inline F operator-(F a, F b) { SPLAT_EACH(a.v[i] -= b.v[i]); return a; }
 inline F operator*(F a, F b) { SPLAT_EACH(a.v[i] *= b.v[i]); return a; }
 inline F fma(F a, F b, F c) { SPLAT_EACH(a.v[i] = a.v[i] * b.v[i] + c.v[i]); return a; }
 inline F fnma(F a, F b, F c) { SPLAT_EACH(a.v[i] = c.v[i] - a.v[i] * b.v[i]); return a; }
-inline F negated(F a) { SPLAT_EACH(a.v[i] = -a.v[i]); return a; }
 
 inline M operator>=(F a, F b) { M r; SPLAT_EACH(r.v[i] = a.v[i] >= b.v[i]); return r; }
 inline M operator>(F a, F b) { M r; SPLAT_EACH(r.v[i] = a.v[i] > b.v[i]); return r; }
@@ -39,11 +38,12 @@ inline F choose(M m, F yes, F no) {
 }
 inline F keep(M m, F a) { SPLAT_EACH(a.v[i] = (V4)(m.v[i] & (I4)a.v[i])); return a; }
 inline F least(F a, F b) { return choose(b > a, a, b); }
+inline F most(F a, F b) { return choose(a > b, a, b); }
 
 inline F reciprocal(F a) { SPLAT_EACH(a.v[i] = 1.0f / a.v[i]); return a; }
 
-// 2^a, relative error 1e-7, see lanes_avx512.h.
-inline F exp2(F a) {
+// 2^a where m, else 0; see lanes_avx512.h.
+inline F exp2_where(M m, F a) {
     const F lowest = all(-80.0f);
     a = choose(a > lowest, a, lowest);
     F r;
@@ -59,7 +59,13 @@ inline F exp2(F a) {
         p = p * f + 1.0f;
         r.v[i] = (V4)((I4)p + (((I4)shifted - 0x4B400000) << 23));
     }
-    return r;
+    return keep(m, r);
+}
+
+inline uint64_t within(const uint8_t* first, const uint8_t* last, uint8_t value) {
+    uint64_t bits = 0;
+    for (int i = 0; i < 64; ++i) bits |= static_cast<uint64_t>((first[i] <= value) & (value <= last[i])) << i;
+    return bits;
 }
 
 inline void sum_lanes4(F a, F b, F c, F d, float* out) {

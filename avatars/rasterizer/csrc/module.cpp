@@ -1,14 +1,16 @@
-// The Python module `_cpu`: addresses of contiguous float32 arrays in, pixels and gradients written in place.
+// The Python module `_cpu`: addresses of contiguous arrays in (float32 where no type is named), results written in place.
 //
 // Addresses and not array objects, since the caller (cpu.py) has checked them already and a call must cost microseconds.
 
 #include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>
 
 #include <stdexcept>
 #include <string>
 
 #include "rasterizer.h"
+#include "shelf.h"
 
 namespace nb = nanobind;
 
@@ -25,7 +27,7 @@ struct PyFrame {
 
     PyFrame(Address means, Address quats, Address scales, Address opacities, Address colors, Address background,
             Address K, Address T_cam_world, int64_t n, int channels, int height, int width, float near_plane,
-            float far_plane, float eps2d, float alpha_threshold) {
+            float far_plane, float eps2d, float alpha_threshold, float cull_cosine) {
         frame.means = at(means), frame.quats = at(quats), frame.scales = at(scales);
         frame.opacities = at(opacities), frame.colors = at(colors), frame.background = at(background);
         frame.n = n, frame.channels = channels, frame.height = height, frame.width = width;
@@ -36,7 +38,7 @@ struct PyFrame {
             frame.translation[row] = t[4 * row + 3];
         }
         frame.near_plane = near_plane, frame.far_plane = far_plane, frame.eps2d = eps2d;
-        frame.threshold = alpha_threshold;
+        frame.threshold = alpha_threshold, frame.cull_cosine = cull_cosine;
     }
 };
 
@@ -66,6 +68,43 @@ private:
     std::unique_ptr<splat::Drawing> drawing_;
 };
 
+splat::Skin skin_of(Address joints, Address begins, Address moved_by, Address weights, Address rest, Address quats,
+                    Address normals, int64_t n, int n_joints) {
+    if (n_joints > splat::kMaxJoints) throw std::invalid_argument("more joints than the kernel's table holds");
+    return {at(joints), at<int32_t>(begins), at<uint8_t>(moved_by), at(weights), at(rest), at(quats), at(normals), n, n_joints};
+}
+
+void skin(Address joints, Address begins, Address moved_by, Address weights, Address rest, Address quats,
+          Address normals, int64_t n, int n_joints, Address means, Address turned, Address turned_normals, int threads) {
+    splat::skin_frame(skin_of(joints, begins, moved_by, weights, rest, quats, normals, n, n_joints),
+                      {at(means), at(turned), at(turned_normals)}, threads);
+}
+
+void skin_backward(Address joints, Address begins, Address moved_by, Address weights, Address rest, Address quats,
+                   Address normals, int64_t n, int n_joints, Address v_means, Address v_turned, Address v_joints,
+                   Address v_rest, Address v_quats, bool add_quats, int threads) {
+    splat::skin_frame_backward(skin_of(joints, begins, moved_by, weights, rest, quats, normals, n, n_joints),
+                               {at(v_means), at(v_turned), at(v_joints), at(v_rest), at(v_quats), add_quats}, threads);
+}
+
+void lay_over(Address rgb, Address alpha, Address background, int64_t pixels, Address out, int threads) {
+    splat::lay_over(at(rgb), at(alpha), at(background), pixels, at<uint8_t>(out), threads);
+}
+
+// Uninitialized memory for a tensor, which comes back here when the tensor goes.
+using Memory = splat::Buffer<float>;
+using Memories = splat::Shelf<Memory, 16>;
+
+nb::ndarray<nb::pytorch, float, nb::ndim<1>> floats(size_t count) {
+    std::unique_ptr<Memory> memory =
+        Memories::take([&](const Memory& m) { return m.capacity() >= count && m.capacity() <= 2 * count + 1024; });
+    if (!memory) memory = std::make_unique<Memory>();
+    float* data = memory->hold(count);
+    nb::capsule owner(memory.get(), [](void* m) noexcept { Memories::give(std::unique_ptr<Memory>(static_cast<Memory*>(m))); });
+    memory.release();
+    return {data, {count}, owner};
+}
+
 }  // namespace
 
 NB_MODULE(_cpu, module) {
@@ -73,11 +112,15 @@ NB_MODULE(_cpu, module) {
     nb::set_leak_warnings(false);
     nb::class_<PyFrame>(module, "Frame")
         .def(nb::init<Address, Address, Address, Address, Address, Address, Address, Address, int64_t, int, int, int,
-                      float, float, float, float>());
+                      float, float, float, float, float>());
     nb::class_<PyDrawing>(module, "Drawing")
         .def(nb::init<>())
         .def("draw", &PyDrawing::draw, nb::call_guard<nb::gil_scoped_release>())
         .def("backward", &PyDrawing::backward, nb::call_guard<nb::gil_scoped_release>());
+    module.def("skin", &skin, nb::call_guard<nb::gil_scoped_release>());
+    module.def("skin_backward", &skin_backward, nb::call_guard<nb::gil_scoped_release>());
+    module.def("lay_over", &lay_over, nb::call_guard<nb::gil_scoped_release>());
+    module.def("floats", &floats, "A tensor of so many float32, uninitialized.");
     module.def("instruction_set", [] { return std::string(splat::kernels().name); });
     module.def("use_instruction_set", [](const std::string& name) { return splat::use_kernels(name.c_str()); },
                "For tests: False if this processor cannot run it.");

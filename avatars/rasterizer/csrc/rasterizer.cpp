@@ -1,14 +1,12 @@
 #include "rasterizer.h"
 
-#include <pthread.h>
-
 #include <algorithm>
 #include <atomic>
 #include <cstring>
-#include <mutex>
 #include <string>
 #include <vector>
 
+#include "shelf.h"
 #include "thread_pool.h"
 
 namespace splat {
@@ -64,9 +62,9 @@ void each_tile(const Splat& s, const Tiles& tiles, Visit visit) {
         for (int x = s.x0 / kTile; x <= s.x1 / kTile; ++x) visit(y * tiles.columns + x);
 }
 
-float* thread_scratch(size_t floats) {
-    static thread_local Buffer<float> scratch;
-    return scratch.hold(floats);
+char* thread_scratch(int channels) {
+    static thread_local Buffer<char> scratch;
+    return scratch.hold(kernels().scratch_bytes(channels));
 }
 
 uint64_t* thread_entries(size_t count) {
@@ -163,6 +161,7 @@ void enter_all(const Chunks& chunks, const Tiles& tiles, Drawing& d, int threads
     const std::vector<uint32_t> slots = lay_out_entries(chunks, tiles, d);
     uint64_t* entries = d.entries.hold(slots.back());
     d.order.hold(slots.back());
+    d.drawn.hold(slots.back());
     Splat* splats = d.splats.data();
     parallel(threads, chunks.count, [&](int chunk) {
         uint32_t* cursors = d.tile_cursors.data() + static_cast<size_t>(chunk) * tiles.count;
@@ -194,33 +193,11 @@ void draw_all(const Frame& f, const Tiles& tiles, const Image& image, Drawing& d
         const Tile tile = tiles.tile(d.tile_ranking.data()[i], begins, order);
         const size_t first = tile.order - order;
         sort_tile(d.entries.data() + first, tile.count, order + first);
-        kernels().draw(f, d.splats.data(), tile, image, thread_scratch(scratch_floats(f.channels)));
+        kernels().draw(f, d.splats.data(), tile, image, thread_scratch(f.channels), d.drawn.data() + first);
     });
 }
 
-// ---------------------------------------------------------------------------------------------------- drawings
-
-struct Shelf {
-    std::mutex mutex;
-    std::vector<std::unique_ptr<Drawing>> drawings;
-};
-
-// Never destroyed, since a drawing may be given back while the process ends. A forked child takes a new one: the mutex
-// may have been locked by a thread that it does not have.
-Shelf* the_shelf = nullptr;
-
-void renew_shelf() { the_shelf = new Shelf; }
-
-Shelf& shelf() {
-    static std::once_flag once;
-    std::call_once(once, [] {
-        renew_shelf();
-        pthread_atfork(nullptr, nullptr, renew_shelf);
-    });
-    return *the_shelf;
-}
-
-constexpr size_t kKeptDrawings = 4;
+using Drawings = Shelf<Drawing, 4>;
 
 }  // namespace
 
@@ -236,17 +213,11 @@ bool use_kernels(const char* name) {
 }
 
 std::unique_ptr<Drawing> take_drawing() {
-    std::lock_guard<std::mutex> lock(shelf().mutex);
-    if (shelf().drawings.empty()) return std::make_unique<Drawing>();
-    std::unique_ptr<Drawing> drawing = std::move(shelf().drawings.back());
-    shelf().drawings.pop_back();
-    return drawing;
+    std::unique_ptr<Drawing> drawing = Drawings::take([](const Drawing&) { return true; });
+    return drawing ? std::move(drawing) : std::make_unique<Drawing>();
 }
 
-void give_drawing(std::unique_ptr<Drawing> drawing) {
-    std::lock_guard<std::mutex> lock(shelf().mutex);
-    if (shelf().drawings.size() < kKeptDrawings) shelf().drawings.push_back(std::move(drawing));
-}
+void give_drawing(std::unique_ptr<Drawing> drawing) { Drawings::give(std::move(drawing)); }
 
 bool draw_frame(const Frame& f, const Image& image, Drawing& d, int threads) {
     const Chunks chunks(f.n);
@@ -265,12 +236,12 @@ void draw_frame_backward(const Frame& f, const Image& image, const ImageGradient
     const size_t slots = begins[tiles.count];
     float* sums = d.sums.hold(slots * sums_stride(f.channels));
     uint8_t* seen = d.seen.hold(slots);
-    std::memset(seen, 0, slots);
+    std::fill(seen, seen + slots, uint8_t{0});
     parallel(threads, tiles.count, [&](int i) {
         const Tile tile = tiles.tile(d.tile_ranking.data()[i], begins, d.order.data());
         if (tile.count == 0) return;
-        kernels().draw_backward(f, d.splats.data(), tile, image, v_image, thread_scratch(scratch_floats(f.channels)),
-                                sums, seen);
+        kernels().draw_backward(f, d.splats.data(), tile, image, v_image, thread_scratch(f.channels),
+                                d.drawn.data() + begins[d.tile_ranking.data()[i]], sums, seen);
     });
     float* poses = d.poses.hold(static_cast<size_t>(chunks.count) * 12);
     parallel(threads, chunks.count, [&](int chunk) {
@@ -282,6 +253,37 @@ void draw_frame_backward(const Frame& f, const Image& image, const ImageGradient
     std::fill(gradient.pose, gradient.pose + 12, 0.0f);
     for (int chunk = 0; chunk < chunks.count; ++chunk)
         for (int k = 0; k < 12; ++k) gradient.pose[k] += poses[chunk * 12 + k];
+}
+
+void skin_frame(const Skin& skin, const Skinned& skinned, int threads) {
+    const Chunks chunks(skin.n);
+    parallel(threads, chunks.count, [&](int c) { kernels().skin(skin, chunks.begin(c), chunks.end(c), skinned); });
+}
+
+void skin_frame_backward(const Skin& skin, const SkinGradient& gradient, int threads) {
+    const Chunks chunks(skin.n);
+    const size_t size = static_cast<size_t>(skin.n_joints) * kLanes;
+    std::vector<float> parts(chunks.count * size);
+    parallel(threads, chunks.count, [&](int c) {
+        SkinGradient mine = gradient;
+        mine.joints = parts.data() + c * size;
+        kernels().skin_backward(skin, chunks.begin(c), chunks.end(c), mine);
+    });
+    std::fill(gradient.joints, gradient.joints + size, 0.0f);
+    for (int c = 0; c < chunks.count; ++c)
+        for (size_t k = 0; k < size; ++k) gradient.joints[k] += parts[c * size + k];
+}
+
+void lay_over(const float* rgb, const float* alpha, const float* background, int64_t pixels, uint8_t* out, int threads) {
+    constexpr int64_t kPart = 1 << 14;
+    parallel(threads, static_cast<int>((pixels + kPart - 1) / kPart), [&](int part) {
+        const int64_t end = std::min<int64_t>(pixels, (part + 1) * kPart);
+        for (int64_t i = part * kPart; i < end; ++i)
+            for (int c = 0; c < 3; ++c) {
+                const float value = rgb[c * pixels + i] + (1.0f - alpha[i]) * background[c * pixels + i];
+                out[3 * i + c] = static_cast<uint8_t>(std::min(std::max(value, 0.0f), 1.0f) * 255.0f + 0.5f);
+            }
+    });
 }
 
 }  // namespace splat

@@ -14,6 +14,7 @@ struct Drawing {
     Buffer<Splat> splats;
     Buffer<uint64_t> entries;       // Gaussians by tile: depth and number, in the order of their numbers
     Buffer<uint32_t> order;         // Gaussians by tile, front to back
+    Buffer<uint64_t> drawn;         // beside `order`: the blocks of the tile where the Gaussian is seen
     Buffer<uint32_t> tile_begins;   // tiles + 1 places in `order`
     Buffer<uint32_t> tile_cursors;  // chunks x tiles
     Buffer<uint32_t> tile_ranking;  // tiles, the most crowded first
@@ -31,6 +32,12 @@ bool draw_frame(const Frame& frame, const Image& image, Drawing& drawing, int th
 
 void draw_frame_backward(const Frame& frame, const Image& image, const ImageGradient& image_gradient,
                          const Gradient& gradient, Drawing& drawing, int threads);
+
+void skin_frame(const Skin& skin, const Skinned& skinned, int threads);
+void skin_frame_backward(const Skin& skin, const SkinGradient& gradient, int threads);
+
+// A frame over a background, to bytes: rgb (3 planes) premultiplied by alpha, background (3 planes), row-major pixels out.
+void lay_over(const float* rgb, const float* alpha, const float* background, int64_t pixels, uint8_t* out, int threads);
 
 // The kernels in use, the fastest that this processor runs; another by name ("plain", "avx2", "avx512").
 const Kernels& kernels();

@@ -5,6 +5,7 @@
 
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 namespace splat {
@@ -33,6 +34,7 @@ struct Frame {
     float rotation[9], translation[3];  // camera from world
     float near_plane, far_plane, eps2d;
     float threshold;                    // alpha below this is not drawn
+    float cull_cosine;                  // between third axis and line of sight; more is not drawn
 };
 
 // A projected Gaussian, one cache line. log2(alpha) at an offset (dx, dy) from its center is
@@ -81,20 +83,47 @@ struct Gradient {
     float* pose;                                                        // 12: rotation (9), translation (3)
 };
 
-struct Kernels {
-    const char* name;
-    // Fills splats[begin, end); false if an input is NaN or infinite.
-    bool (*project)(const Frame&, int64_t begin, int64_t end, Splat*);
-    // `scratch` holds scratch_floats(channels), 64-byte aligned.
-    void (*draw)(const Frame&, const Splat*, const Tile&, const Image&, float* scratch);
-    // Writes the sums of each Gaussian that is seen in this tile to its slot, and marks the slot.
-    void (*draw_backward)(const Frame&, const Splat*, const Tile&, const Image&, const ImageGradient&, float* scratch,
-                          float* sums, uint8_t* seen);
-    void (*project_backward)(const Frame&, const Splat*, int64_t begin, int64_t end, const float* sums,
-                             const uint8_t* seen, const Gradient&);
+// Points that joints carry along (linear blend skinning), one frame.
+constexpr int kMaxJoints = 64;
+struct Skin {
+    const float* joints;      // n_joints x 16: 3x4 matrix, quaternion
+    const int32_t* begins;    // n + 1: each point's first place in the next two
+    const uint8_t* moved_by;  // joints
+    const float* weights;
+    const float* rest;     // n x 3
+    const float* quats;    // n x 4
+    const float* normals;  // n x 3
+    int64_t n;
+    int n_joints;
 };
 
-static inline int scratch_floats(int channels) { return (kBlocksPerTile * (4 + channels) + kColor + channels) * kLanes; }
+struct Skinned {
+    float *means, *quats, *normals;  // n x 3, n x 4, 3 x n
+};
+
+struct SkinGradient {
+    const float *means, *turned;  // arriving, n x 3 and n x 4
+    float* joints;                // a part's sum: n_joints x 16
+    float *rest, *quats;
+    bool add_quats;  // to what is there, or replace it
+};
+
+struct Kernels {
+    const char* name;
+    // What `scratch` must hold, 64-byte aligned.
+    size_t (*scratch_bytes)(int channels);
+    // Fills splats[begin, end); false if an input is NaN or infinite.
+    bool (*project)(const Frame&, int64_t begin, int64_t end, Splat*);
+    // `drawn` gets, for each Gaussian of the tile, the blocks where it is seen.
+    void (*draw)(const Frame&, const Splat*, const Tile&, const Image&, void* scratch, uint64_t* drawn);
+    // Writes the sums of each Gaussian that is seen in this tile to its slot, and marks the slot.
+    void (*draw_backward)(const Frame&, const Splat*, const Tile&, const Image&, const ImageGradient&, void* scratch,
+                          const uint64_t* drawn, float* sums, uint8_t* seen);
+    void (*project_backward)(const Frame&, const Splat*, int64_t begin, int64_t end, const float* sums,
+                             const uint8_t* seen, const Gradient&);
+    void (*skin)(const Skin&, int64_t begin, int64_t end, const Skinned&);
+    void (*skin_backward)(const Skin&, int64_t begin, int64_t end, const SkinGradient&);
+};
 
 extern const Kernels kernels_plain;
 #if defined(__x86_64__)

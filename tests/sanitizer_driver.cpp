@@ -1,0 +1,143 @@
+// Runs the CPU rasterizer's C++ without Python, for the address and undefined-behavior sanitizers: scenes of all shapes,
+// degenerate ones among them, forward and backward, on several threads, with every instruction set that this machine has.
+
+#include <cmath>
+#include <cstdio>
+#include <random>
+#include <vector>
+
+#include "rasterizer.h"
+
+namespace {
+
+using Floats = std::vector<float>;  // exact size: a read past the end is found
+
+struct Shape {
+    int64_t n;
+    int channels, width, height;
+    bool background, depth_gradient;
+};
+
+struct Scene {
+    Floats means, quats, scales, opacities, colors, background;
+    splat::Frame frame{};
+
+    Scene(const Shape& shape, unsigned seed) : means(3 * shape.n), quats(4 * shape.n), scales(3 * shape.n),
+                                               opacities(shape.n), colors(shape.channels * shape.n),
+                                               background(shape.channels, 0.5f) {
+        std::mt19937 random(seed);
+        std::normal_distribution<float> normal;
+        std::uniform_real_distribution<float> uniform;
+        for (float& x : means) x = normal(random);
+        for (float& x : quats) x = normal(random);
+        for (float& x : scales) x = 0.2f * uniform(random);
+        for (float& x : opacities) x = uniform(random);
+        for (float& x : colors) x = uniform(random);
+        degrade();
+        frame.means = means.data(), frame.quats = quats.data(), frame.scales = scales.data();
+        frame.opacities = opacities.data(), frame.colors = colors.data();
+        frame.background = shape.background ? background.data() : nullptr;
+        frame.n = shape.n, frame.channels = shape.channels, frame.width = shape.width, frame.height = shape.height;
+        frame.fx = frame.fy = 0.9f * shape.width, frame.cx = 0.5f * shape.width, frame.cy = 0.5f * shape.height;
+        for (int k = 0; k < 3; ++k) frame.rotation[4 * k] = 1.0f;
+        frame.translation[2] = 2.0f;
+        frame.near_plane = 0.01f, frame.far_plane = 1e10f, frame.eps2d = 0.3f, frame.threshold = 1.0f / 255;
+        frame.cull_cosine = seed % 2 ? 0.3f : 2.0f;
+    }
+
+    // Some are endless, flat, far away, in the camera, or nothing at all.
+    void degrade() {
+        const float odd[] = {0.0f, 1e-30f, 1e30f, -1e30f, 1e8f, -1e8f, 3e-39f};
+        for (size_t g = 0; g < opacities.size(); g += 5) {
+            const float value = odd[g / 5 % 7];
+            if (g % 4 == 0) means[3 * g + g % 3] = value;
+            if (g % 4 == 1) scales[3 * g + g % 3] = std::fabs(value);
+            if (g % 4 == 2) for (int k = 0; k < 4; ++k) quats[4 * g + k] = value;
+            if (g % 4 == 3) opacities[g] = g % 8 == 3 ? 0.0f : 1.0f;
+        }
+    }
+};
+
+bool run_scene(const Shape& shape, unsigned seed, int threads) {
+    const Scene scene(shape, seed);
+    const int64_t pixels = static_cast<int64_t>(shape.width) * shape.height;
+    Floats rgb(pixels * shape.channels), alpha(pixels), depth(pixels), ones(pixels * shape.channels, 1.0f);
+    std::unique_ptr<splat::Drawing> drawing = splat::take_drawing();
+    const splat::Image image{rgb.data(), alpha.data(), depth.data()};
+    if (!splat::draw_frame(scene.frame, image, *drawing, threads)) return false;
+    Floats v_means(scene.means), v_quats(scene.quats), v_scales(scene.scales), v_opacities(scene.opacities);
+    Floats v_colors(scene.colors), v_pose(12);
+    const splat::ImageGradient v_image{ones.data(), ones.data(), shape.depth_gradient ? ones.data() : nullptr};
+    const splat::Gradient gradient{v_means.data(), v_quats.data(), v_scales.data(), v_opacities.data(), v_colors.data(),
+                                   false, false, false, false, seed % 3 == 0, v_pose.data()};
+    splat::draw_frame_backward(scene.frame, image, v_image, gradient, *drawing, threads);
+    splat::give_drawing(std::move(drawing));
+    for (float value : rgb)
+        if (!std::isfinite(value)) return false;
+    for (float value : alpha)
+        if (!(value >= 0.0f && value <= 1.0001f)) return false;
+    std::vector<uint8_t> bytes(3 * pixels);
+    if (shape.channels == 3) {
+        const Floats white(3 * pixels, 1.0f);
+        splat::lay_over(rgb.data(), alpha.data(), white.data(), pixels, bytes.data(), threads);
+    }
+    return true;
+}
+
+bool run_not_finite() {
+    const Shape shape{300, 3, 40, 30, true, true};
+    Scene scene(shape, 1);
+    scene.means[100] = NAN;
+    Floats rgb(3 * 1200), alpha(1200), depth(1200);
+    std::unique_ptr<splat::Drawing> drawing = splat::take_drawing();
+    return !splat::draw_frame(scene.frame, {rgb.data(), alpha.data(), depth.data()}, *drawing, 2);
+}
+
+bool run_skin(int64_t n, int n_joints, int threads) {
+    std::mt19937 random(7);
+    std::uniform_real_distribution<float> uniform;
+    std::vector<int32_t> begins(n + 1);
+    std::vector<uint8_t> moved_by;
+    Floats weights;
+    for (int64_t p = 0; p < n; ++p) {
+        for (int k = 0; k < p % 5; ++k) moved_by.push_back(static_cast<uint8_t>((p + k) % n_joints)), weights.push_back(0.25f);
+        begins[p + 1] = static_cast<int32_t>(weights.size());
+    }
+    Floats joints(16 * n_joints), rest(3 * n), quats(4 * n), normals(3 * n);
+    for (Floats* each : {&joints, &rest, &quats, &normals})
+        for (float& x : *each) x = uniform(random);
+    Floats means(3 * n), turned(4 * n), turned_normals(3 * n), v_joints(16 * n_joints), v_rest(3 * n), v_quats(4 * n);
+    const splat::Skin skin{joints.data(), begins.data(), moved_by.data(), weights.data(), rest.data(),
+                           quats.data(),  normals.data(), n,              n_joints};
+    splat::skin_frame(skin, {means.data(), turned.data(), turned_normals.data()}, threads);
+    splat::skin_frame_backward(skin, {means.data(), turned.data(), v_joints.data(), v_rest.data(), v_quats.data(), false},
+                               threads);
+    for (float value : v_joints)
+        if (!std::isfinite(value)) return false;
+    return true;
+}
+
+}  // namespace
+
+int main() {
+    const Shape shapes[] = {
+        {0, 3, 20, 10, true, true},   {1, 3, 1, 1, false, true},      {400, 3, 37, 45, true, false},
+        {400, 1, 45, 37, true, true}, {400, 5, 64, 64, false, true},  {3000, 3, 33, 31, false, false},
+        {700, 3, 1, 200, true, true}, {5000, 3, 260, 130, true, true}, {900, 9, 70, 33, true, false},
+    };
+    int failures = 0, runs = 0;
+    for (const char* name : {"plain", "avx2", "avx512"}) {
+        if (!splat::use_kernels(name)) continue;
+        for (const Shape& shape : shapes)
+            for (unsigned seed = 0; seed < 4; ++seed) {
+                ++runs;
+                if (run_scene(shape, seed, 1 + static_cast<int>(seed))) continue;
+                ++failures;
+                std::printf("%s: %d x %d, %d channels, seed %u: not finite\n", name, shape.width, shape.height, shape.channels, seed);
+            }
+        for (int64_t n : {0, 1, 17, 5000}) failures += !run_skin(n, 55, 3), ++runs;
+        failures += !run_not_finite(), ++runs;
+    }
+    std::printf("%d runs, %d failures\n", runs, failures);
+    return failures != 0;
+}
