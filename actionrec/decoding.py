@@ -31,6 +31,7 @@ def probe(path: str | Path) -> VideoFacts:
     The whole index is read, since many containers state no frame count, or a wrong one.
     """
     import av
+    from av.error import FFmpegError
 
     path = Path(path)
     if not path.is_file():
@@ -44,7 +45,7 @@ def probe(path: str | Path) -> VideoFacts:
             pts = sorted(p.pts for p in container.demux(stream) if p.pts is not None and p.size)
             base = float(stream.time_base or 0) or 1.0 / 90_000
             size_hw = (stream.height, stream.width)
-    except (av.error.FFmpegError, EOFError, IndexError) as error:
+    except (FFmpegError, EOFError, IndexError) as error:
         raise BrokenVideo(f"{path}: cannot be read as a video ({getattr(error, 'strerror', error)})") from None
     if len(pts) < 2:
         raise BrokenVideo(f"{path}: {len(pts)} frame{'s' * (len(pts) != 1)}, an action needs at least 2")
@@ -95,6 +96,7 @@ def _by_decord(path: str | Path, reader: Any, wanted: np.ndarray, short_side: in
 
 def _by_pyav(path: str | Path, wanted: np.ndarray, short_side: int) -> list[np.ndarray]:
     import av
+    from av.error import FFmpegError
 
     chosen, frames = set(wanted.tolist()), []
     try:
@@ -103,7 +105,7 @@ def _by_pyav(path: str | Path, wanted: np.ndarray, short_side: int) -> list[np.n
                 if index in chosen:
                     upright = np.rot90(frame.to_ndarray(format="rgb24"), round(getattr(frame, "rotation", 0) / 90) % 4)
                     frames.append(resized(upright, short_side))
-    except av.error.FFmpegError as error:
+    except FFmpegError as error:
         raise BrokenVideo(f"{path}: decoding stopped after {len(frames)} frames ({error.strerror})") from None
     return frames
 

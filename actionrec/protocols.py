@@ -148,7 +148,8 @@ def gather(experiment: Experiment) -> Material:
     classes = tuple(by_class(split.train))
     if len(classes) < 2:
         raise DataError(f"{experiment.real} has {len(classes)} class for training; at least 2 are needed.")
-    labels_of(split.test, classes), labels_of(synthetic, classes)
+    labels_of(split.test, classes)
+    labels_of(synthetic, classes)
     store = ClipStore(experiment.out / "cache", experiment.training.clips)
     usable = {clip.id: clip for clip in store.fill([*split.train, *split.test, *synthetic], workers=experiment.workers)}
 

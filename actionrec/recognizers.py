@@ -99,8 +99,9 @@ class VideoMAE:
                 self.folder, num_labels=n_classes, ignore_mismatched_sizes=True, local_files_only=True
             )
             return _FramesFirst(network)
+        labels: Any = {"num_labels": n_classes}
         config = VideoMAEConfig(
-            image_size=self.size, num_frames=self.frames, num_labels=n_classes, hidden_size=self.hidden_size,
+            **labels, image_size=self.size, num_frames=self.frames, hidden_size=self.hidden_size,
             num_hidden_layers=self.layers, num_attention_heads=self.heads, intermediate_size=4 * self.hidden_size,
         )  # fmt: skip
         return _FramesFirst(VideoMAEForVideoClassification(config))

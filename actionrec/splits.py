@@ -86,9 +86,11 @@ def few_per_class(clips: Iterable[ManifestClip], n: int, *, seed: int) -> tuple[
 def spread(clips: Sequence[ManifestClip], keys: Sequence[str], rng: np.random.Generator) -> list[ManifestClip]:
     """All clips in an order that takes the keys in turn, keys and clips of a key shuffled."""
     queues: dict[str, list[ManifestClip]] = defaultdict(list)
-    for index in rng.permutation(len(clips)):
+    for number in rng.permutation(len(clips)):
+        index = int(number)
         queues[keys[index]].append(clips[index])
-    order, turn = [], 0
+    order: list[ManifestClip] = []
+    turn = 0
     while len(order) < len(clips):
         order += [queue[turn] for queue in queues.values() if turn < len(queue)]
         turn += 1
