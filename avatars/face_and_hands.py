@@ -61,26 +61,31 @@ class FaceAndHands:
 
     @staticmethod
     def open(
-        face: str = "",
-        hands: str = "",
+        face: str = "none",
+        hands: str = "none",
         face_options: BackendOptions | None = None,
         hand_options: BackendOptions | None = None,
     ) -> FaceAndHands:
-        """Networks by name ("deca", "hand4whole"); "" for none.
+        """Networks by name: "deca", "hand4whole", or "none".
 
         Raises InputError for an unknown name, BackendMissing where a package or weights are not there.
         """
         for name, task in ((face, "face"), (hands, "body")):
-            if name and name not in backends_of(task):  # pyright: ignore[reportArgumentType]
+            if name != "none" and name not in backends_of(task):  # pyright: ignore[reportArgumentType]
                 known = ", ".join(backends_of(task))  # pyright: ignore[reportArgumentType]
                 raise InputError(f"No {'face' if task == 'face' else 'hand'} model {name!r}; known: {known}.")
-        face_model = open_backend(face, face_options) if face else None
+        face_model = None if face == "none" else open_backend(face, face_options)
         try:
-            return FaceAndHands(face_model, open_backend(hands, hand_options) if hands else None)
+            return FaceAndHands(face_model, None if hands == "none" else open_backend(hands, hand_options))
         except BaseException:
             if face_model is not None:
                 face_model.close()
             raise
+
+    @property
+    def any(self) -> bool:
+        """Whether there is a network at all."""
+        return self.face is not None or self.hands is not None
 
     def refined(
         self,

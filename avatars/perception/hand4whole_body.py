@@ -136,11 +136,11 @@ def _lead_cuda_calls_to(device):
 def _stand_in_for_small_packages():
     """torchgeometry, whose one conversion that is used fails on newer torch, and plyfile, imported and not used."""
     geometry = types.ModuleType("torchgeometry")
-    geometry.rotation_matrix_to_angle_axis = axis_angle_of_matrix
+    vars(geometry)["rotation_matrix_to_angle_axis"] = axis_angle_of_matrix
     sys.modules["torchgeometry"] = geometry
     if importlib.util.find_spec("plyfile") is None:
         plyfile = types.ModuleType("plyfile")
-        plyfile.PlyData = plyfile.PlyElement = None
+        vars(plyfile).update(PlyData=None, PlyElement=None)
         sys.modules["plyfile"] = plyfile
 
 

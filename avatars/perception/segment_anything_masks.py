@@ -64,7 +64,7 @@ class SegmentAnythingModel:
         moved; NaN where there is none. Frames follow those of the call before."""
         rows = [self._mask(*row) for row in zip(frames, boxes, points, scores)]  # noqa: B905  (Python 3.7)
         masks, overlaps = zip(*rows)  # noqa: B905  (Python 3.7)
-        return {"masks": np.stack(masks), "overlap": np.float32(overlaps)}
+        return {"masks": np.stack(masks), "overlap": np.array(overlaps, np.float32)}
 
     def forget(self):
         """The next frame begins another clip."""
