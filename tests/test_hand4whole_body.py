@@ -139,3 +139,26 @@ def test_frames_and_keypoints_of_different_clips_are_refused():
 
     with pytest.raises(InputError, match="2 frames were given with keypoints of 3"):
         body_estimates._answers(Model(), np.zeros((2, 4, 4, 3)), {"valid": np.ones(3, bool)})
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("import chumpyx", "ModuleNotFoundError: No module named 'chumpyx'"),
+        ("open('SMPLX_NEUTRAL.pkl')", "FileNotFoundError: .*SMPLX_NEUTRAL.pkl"),
+        ("assert False, 'Path smplx does not exist!'", "AssertionError: Path smplx does not exist!"),
+    ],
+)
+def test_what_the_repository_misses_is_named_before_any_frame(tmp_path, bare_environment, line, message):
+    for name, text in {"main/config.py": line, "main/model.py": ""}.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    for folder in ("smplx", "smpl", "mano", "flame"):
+        (tmp_path / "common" / "utils" / "human_model_files" / folder).mkdir(parents=True)
+    (tmp_path / "snapshot_6.pth.tar").touch()
+    bare_environment.setattr(
+        backend_table, "BACKENDS", {**BACKENDS, "hand4whole": _without_packages(BACKENDS["hand4whole"])}
+    )
+    options = BackendOptions(repository=tmp_path, weights=tmp_path / "snapshot_6.pth.tar")
+    with pytest.raises(BackendMissing, match=f"hand4whole: Hand4Whole cannot be started in .*{message}"):
+        body_estimates.estimate_body(iter(()), some_keypoints(1), options)

@@ -41,7 +41,8 @@ class FaceEstimate:
     def expression_for(self, body: Body) -> Float[Tensor, "frames expression"]:
         """The expression as coefficients of this body, zeros in frames without a face.
 
-        The licensed SMPL-X has FLAME's expressions, in FLAME's order (Pavlakos et al. 2019), so they are taken over.
+        The licensed SMPL-X has FLAME's expressions, in FLAME's order (Pavlakos et al. 2019), so they are taken over;
+        its authors say so of the 2020 files of both, and DECA was trained with FLAME's.
         Raises InputError for the default body: its expressions are others, and equal numbers would make another face.
         """
         if body.n_vertices != SMPLX_VERTICES:

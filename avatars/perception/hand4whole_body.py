@@ -56,9 +56,10 @@ class Hand4WholeModel:
             from model import get_model
             from utils.human_models import smpl_x
             from utils.preprocessing import generate_patch_image, process_bbox
-        except ImportError as error:
+        except (ImportError, OSError, AssertionError) as error:  # smplx asserts that its files are there
             raise MissingPiece(
-                f"Hand4Whole cannot be imported in {sys.executable} ({error}); install its requirements."
+                f"Hand4Whole cannot be started in {sys.executable} ({type(error).__name__}: {error}). What it imports "
+                "has to be installed there (chumpy, too, for SMPL's pickles), and its body models have to be in place."
             ) from None
 
         self._cfg, self._process_bbox, self._patch = cfg, process_bbox, generate_patch_image
