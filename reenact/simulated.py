@@ -54,15 +54,24 @@ class SimulatedConfig:
     track_iterations: int = 100
     seed: int = 0
     jobs: int = 2
+    motions: str = ""
+    """Folder of recorded motions named action_take (kick_1.bvh ...) that people perform instead of the studio's own."""
+    train_recordings: int = 3
+    """The first so many takes of an action are for training, the others for testing."""
+    seconds: float = 4.0
+    """Of a longer recording, its middle is used."""
 
     @staticmethod
-    def preset(name: str, *, seed: int = 0, jobs: int = 2) -> SimulatedConfig:
+    def preset(name: str, *, seed: int = 0, jobs: int = 2, motions: str = "") -> SimulatedConfig:
         """A preset by name. Raises InputError naming what is known."""
         presets = {
             "smoke": SimulatedConfig(
                 ("kick", "clap"), 1, 2, 1, places=2, places_per_motion=2, size_px=128, turn_frames=36
             ),
             "tiny": SimulatedConfig(),
+            "recorded": SimulatedConfig(
+                ("basketball", "basketball_signal", "jumping", "running", "soccer", "walking"), train_recordings=2
+            ),
             "small": SimulatedConfig(
                 ("pick_up", "throw", "sit_down", "clap", "wave", "kick", "jump_up", "point"), 6, 8, 6,
                 train_takes=2, test_takes=2, places=12, size_px=192, turn_frames=72,
@@ -70,7 +79,9 @@ class SimulatedConfig:
         }  # fmt: skip
         if name not in presets:
             raise InputError(f"No simulated set {name!r}; known: {', '.join(presets)}.")
-        return replace(presets[name], seed=seed, jobs=jobs)
+        if (name == "recorded") != bool(motions):
+            raise InputError("The recorded set, and no other, needs a folder of motions named action_take.bvh.")
+        return replace(presets[name], seed=seed, jobs=jobs, motions=motions)
 
     @property
     def subjects(self) -> int:
@@ -87,9 +98,17 @@ class Scene:
     take: int
     split: str
 
+    recording: str = ""
+    """File name of the recorded motion; "" for the studio's own."""
+
     @property
     def id(self) -> str:
         return f"{self.action}_p{self.person:03d}_t{self.take}"
+
+    @property
+    def performance(self) -> str:
+        """What must not be on both sides of a split: the recording, or the clip itself."""
+        return self.recording or self.id
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,12 +137,9 @@ def make_simulated_set(out: str | Path, config: SimulatedConfig) -> SimulatedSet
     Raises InputError when the folder holds a set of other settings, an action is unknown, or the disk is too full.
     """
     from avatars.body import Body
-    from avatars.studio import ACTIONS
 
     out = Path(out)
-    unknown = sorted(set(config.actions) - set(ACTIONS))
-    if unknown:
-        raise InputError(f"No action {unknown[0]!r}; the studio knows {', '.join(ACTIONS)}.")
+    _check_actions(config)
     _claim(out, config)
     require_space(out, SPACE_MIB)
     Body.load()  # built here when it is the first time, not by several processes at once
@@ -149,10 +165,43 @@ def scenes_of(config: SimulatedConfig) -> list[Scene]:
     groups = [("train", config.train_people, config.train_takes), ("test", config.test_people, config.test_takes)]
     scenes = []
     for split, count, takes in groups:
-        for person in range(first, first + count):
-            scenes += [Scene(person, action, take, split) for action in config.actions for take in range(takes)]
+        for number in range(count):
+            for action in config.actions:
+                recorded = _recordings(config, action, split)
+                for take in range(takes):
+                    name = recorded[(number * takes + take) % len(recorded)].name if recorded else ""
+                    scenes.append(Scene(first + number, action, take, split, name))
         first += count
     return scenes
+
+
+def _recordings(config: SimulatedConfig, action: str, split: str) -> list[Path]:
+    """Recorded takes of an action on one side of the split; empty when the studio's own movement is asked for."""
+    from reenact.batch import label_from_name
+
+    if not config.motions:
+        return []
+    found = sorted(p for p in Path(config.motions).iterdir() if p.is_file() and label_from_name(p) == action)
+    return found[: config.train_recordings] if split == "train" else found[config.train_recordings :]
+
+
+def _check_actions(config: SimulatedConfig) -> None:
+    """Raise InputError naming an action that the studio, or the folder of motions, lacks."""
+    from avatars.studio import ACTIONS
+
+    if config.motions:
+        if not Path(config.motions).is_dir():
+            raise InputError(f"No folder of motions at {config.motions}.")
+        for action in config.actions:
+            if not _recordings(config, action, "test"):
+                raise InputError(
+                    f"{config.motions} has too few takes of {action!r}: {config.train_recordings} are for training and "
+                    "at least one more is needed for testing."
+                )
+        return
+    unknown = sorted(set(config.actions) - set(ACTIONS))
+    if unknown:
+        raise InputError(f"No action {unknown[0]!r}; the studio knows {', '.join(ACTIONS)}.")
 
 
 def avatar_people(config: SimulatedConfig) -> list[int]:
@@ -163,7 +212,7 @@ def avatar_people(config: SimulatedConfig) -> list[int]:
 
 def film_person(task: tuple[Path, SimulatedConfig, list[Scene]]) -> None:
     """Film every clip of one person, each in its own room before its own camera."""
-    from avatars.studio.capture import camera_for, capture, perform_action
+    from avatars.studio.capture import camera_for, capture
     from avatars.studio.rooms import Room
 
     out, config, scenes = task
@@ -174,7 +223,7 @@ def film_person(task: tuple[Path, SimulatedConfig, list[Scene]]) -> None:
         if _video(out, scene).is_file():
             continue
         rng = np.random.default_rng([scene.person, scene.take, config.actions.index(scene.action), 71])
-        performance = perform_action(person, scene.action, fps=config.fps, take=scene.take)
+        performance = _performance(person, scene, config)
         camera = camera_for(
             performance.motion,
             person.body,
@@ -188,6 +237,27 @@ def film_person(task: tuple[Path, SimulatedConfig, list[Scene]]) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         capture(person, performance, room, camera, folder, seed=scene.person, threads=1)
         _publish(folder, _video(out, scene))
+
+
+def _performance(person: Any, scene: Scene, config: SimulatedConfig) -> Any:
+    """What a person does: an action of the studio, or a recorded motion on their body, about the origin."""
+    import torch
+
+    from avatars.motion_formats import load_motion
+    from avatars.studio.actions import Act
+    from avatars.studio.capture import perform_action
+    from reenact.retarget import retarget
+
+    if not scene.recording:
+        return perform_action(person, scene.action, fps=config.fps, take=scene.take)
+    motion = load_motion(Path(config.motions) / scene.recording, person.body)
+    length = min(round(config.seconds * motion.fps), len(motion) - 1)  # the first frame may be a T-pose
+    start = 1 + (len(motion) - 1 - length) // 2
+    motion = motion[start : start + length]
+    moved = retarget(motion, person.body, torch.as_tensor(person.betas, dtype=torch.float32), fps=config.fps).motion
+    middle = (moved.transl.amin(0) + moved.transl.amax(0)) / 2 * torch.tensor([1.0, 0.0, 1.0])
+    lifted = moved.transl - middle + torch.tensor([0.0, float(person.wardrobe.sole_m), 0.0])
+    return Act(scene.action, replace(moved, transl=lifted, name=scene.action))
 
 
 def fit_person(task: tuple[Path, SimulatedConfig, int]) -> None:
@@ -310,7 +380,7 @@ def _real_clip(out: Path, config: SimulatedConfig, scene: Scene) -> ManifestClip
         background=f"room_of_{scene.id}",
         split=scene.split,
         licence="simulated",
-        source_video=scene.id,
+        source_video=scene.performance,
     )
 
 

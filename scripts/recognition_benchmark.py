@@ -24,8 +24,10 @@ class BenchmarkOptions:
     """Manifest of synthetic clips made from the real training clips (reenact run)."""
     dataset: str = ""
     """Name of the data set: "ntu" or "smarthome" sets the published numbers beside ours."""
-    simulated: Literal["smoke", "tiny", "small"] = "tiny"
-    """Size of the simulated set that is made when no manifest is given."""
+    simulated: Literal["smoke", "tiny", "small", "recorded"] = "tiny"
+    """The simulated set that is made when no manifest is given; recorded is tiny with the movement of --motions."""
+    motions: Path | None = None
+    """Folder of recorded motions named action_take.bvh, for the recorded set."""
     preset: Literal["tiny", "paper", "modern"] = "tiny"
     """Training: tiny is for two CPU cores."""
     recognizer: Literal["small", "resnet50", "slowfast", "x3d-s", "x3d-xs", "x3d-thin", "videomae"] | None = None
@@ -101,7 +103,8 @@ def _simulated(options: BenchmarkOptions) -> tuple[Path, Path, dict[str, Any]]:
     """The simulated set's manifests, and what is worth noting about its making."""
     from reenact.simulated import SimulatedConfig, make_simulated_set
 
-    config = SimulatedConfig.preset(options.simulated, seed=options.seed, jobs=options.jobs)
+    motions = "" if options.motions is None else str(options.motions)
+    config = SimulatedConfig.preset(options.simulated, seed=options.seed, jobs=options.jobs, motions=motions)
     made = make_simulated_set(options.out / f"simulated_{options.simulated}_{options.seed}", config)
     for failure in made.failures:
         print(f"not made: {failure}", file=sys.stderr)

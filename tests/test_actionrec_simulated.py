@@ -45,6 +45,19 @@ def test_the_tiny_set_is_as_large_as_a_claim_needs():
     assert len(SimulatedConfig.preset("small").actions) >= 8
 
 
+def test_recorded_takes_are_on_one_side(tmp_path):
+    for action in ("run", "jump_high"):
+        for take in range(1, 6):
+            (tmp_path / f"{action}_{take}.bvh").touch()
+    config = replace(SimulatedConfig(), actions=("run", "jump_high"), motions=str(tmp_path), train_recordings=2)
+    sides = [{s.recording for s in scenes_of(config) if s.split == split} for split in ("train", "test")]
+    assert sides[0] == {f"{a}_{t}.bvh" for a in config.actions for t in (1, 2)} and not sides[0] & sides[1]
+    with pytest.raises(InputError, match="too few takes of 'run': 5 are for training"):
+        make_simulated_set(tmp_path / "set", replace(config, train_recordings=5))
+    with pytest.raises(InputError, match="needs a folder of motions"):
+        SimulatedConfig.preset("recorded")
+
+
 def test_the_truth_of_a_capture_is_thrown_away(tmp_path):
     folder = tmp_path / "truth" / "a"
     folder.mkdir(parents=True)
@@ -66,7 +79,7 @@ def test_folders_and_settings_that_do_not_fit_are_refused(tmp_path):
         _claim(tmp_path / "other", config)
     with pytest.raises(InputError, match="No action 'fly'"):
         make_simulated_set(tmp_path / "new", replace(config, actions=("fly", "kick")))
-    with pytest.raises(InputError, match="No simulated set 'huge'; known: smoke, tiny, small"):
+    with pytest.raises(InputError, match="No simulated set 'huge'; known: smoke, tiny, recorded, small"):
         SimulatedConfig.preset("huge")
 
 
