@@ -1,4 +1,4 @@
-"""The `avatars` command: doctor, body, track, motion, fit, render."""
+"""The `avatars` command: doctor, body, check, track, motion, fit, render."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import tyro
 
 from avatars import console
 from avatars.body_command import BodyCommand
+from avatars.check_command import CheckCommand
 from avatars.doctor import Doctor
 from avatars.fit_command import FitCommand
 from avatars.motion_command import MotionCommand
@@ -18,6 +19,7 @@ from avatars.track_command import TrackCommand
 Commands = (
     Annotated[Doctor, tyro.conf.subcommand("doctor")]
     | Annotated[BodyCommand, tyro.conf.subcommand("body")]
+    | Annotated[CheckCommand, tyro.conf.subcommand("check")]
     | Annotated[TrackCommand, tyro.conf.subcommand("track")]
     | Annotated[MotionCommand, tyro.conf.subcommand("motion")]
     | Annotated[FitCommand, tyro.conf.subcommand("fit")]

@@ -34,7 +34,8 @@ class FitCommand:
     """The person's longer side is fitted at about this many pixels."""
     seed: int = 0
     force: bool = False
-    """Replace an avatar that stands at the output folder, once the new one is whole."""
+    """Replace an avatar that stands at the output folder, once the new one is whole; and go on, with warnings, where
+    the check of the capture says that the video cannot make one."""
     track: Path | None = None
     """A folder that `avatars track` made from this very video; saves tracking it again."""
     clean_plate: Path | None = None
@@ -59,6 +60,7 @@ class FitCommand:
 
     def check(self) -> None:
         """Everything that can be known to be wrong before work starts. Raises InputError."""
+        from avatars.capture_check import check_video, judge
         from avatars.errors import InputError
         from avatars.files import require_fresh_folder, require_space
         from avatars.video import probe
@@ -67,11 +69,12 @@ class FitCommand:
             raise InputError(f"--size {self.size} is too small for a person; take 64 or more.")
         if not (self.force and (self.output / "avatar.json").is_file()):
             require_fresh_folder(self.output, what="an avatar")
-        probe(self.video)
+        info = probe(self.video)
         require_space(self.output, SPACE_MIB)
         for image in (self.clean_plate, self.truth_background):
             if image is not None and not image.is_file():
                 raise InputError(f"No image at {image}.")
+        judge(check_video(info), self.video, force=self.force)
 
     def fit(self, clock: StageClock) -> FitResult:
         """Track (unless a track is given), fit, and write the folder."""
@@ -94,20 +97,28 @@ class FitCommand:
         return result
 
     def _track(self, body: Any, clock: StageClock) -> Track:
-        """The track given or made. Raises InputError when the given one is of another video."""
-        from avatars.capture_check import check_capture
+        """The track given or made. Raises InputError when it is of another video, or the capture is refused."""
+        import torch
+
+        from avatars.capture_check import check_capture, judge
         from avatars.errors import InputError
         from avatars.files import sha256_of
-        from avatars.tracking import Track, track_video
+        from avatars.tracking import Perceived, Track, track_video
+        from avatars.video import probe
+
+        times_s = torch.from_numpy(probe(self.video).times_s)
+
+        def check(seen: Perceived | Track) -> None:
+            judge(check_capture(seen.keypoints, self.video, times_s, seen.quality), self.video, force=self.force)
 
         if self.track is not None:
             track = Track.load(self.track)
             if track.video.sha256 != sha256_of(self.video):
                 raise InputError(f"{self.track} was tracked from another video than {self.video} ({track.video.path}).")
+            check(track)
         else:
             with clock.stage("track"):
-                track = track_video(self.video, config=self.tracking, body=body)
-        check_capture(track.keypoints, self.video)
+                track = track_video(self.video, config=self.tracking, body=body, check=check)
         if track.masks is None:
             raise InputError(f"{self.track} holds no masks; track again without --no-masks.")
         return track

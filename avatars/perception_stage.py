@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
 
 from avatars.errors import InputError
 from avatars.files import atomic_path
@@ -223,8 +222,3 @@ def shows_person(score: Float[np.ndarray, "frames 133"]) -> np.ndarray:
     if faceless and shown.any() and np.median(score[shown, 7:9].max(1)) < MIN_ARM_SCORE:
         return np.zeros_like(shown)
     return shown
-
-
-def crowded_frames(n_people: Int[Tensor, " frames"]) -> tuple[list[int], int]:
-    """Frames in which more than one person was found, and the number of frames in which people were counted."""
-    return torch.nonzero(n_people > 1)[:, 0].tolist(), int((n_people > 0).sum())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -16,6 +17,7 @@ from avatars.body import Body
 from avatars.camera import Camera
 from avatars.capture_check import require_one_person, require_person
 from avatars.errors import InputError
+from avatars.face_and_hands import FaceAndHands
 from avatars.files import sha256_of
 from avatars.fit_windows import fit_clip
 from avatars.joint_confidence import joint_confidence
@@ -24,7 +26,7 @@ from avatars.perception.backends import whole_body_detector
 from avatars.perception.chosen_person import ChosenPerson, choose_person, sample_step
 from avatars.perception.containers import Keypoints
 from avatars.perception.mediapipe_people import MediaPipePeople
-from avatars.perception_stage import Perceived, crowded_frames, perceive
+from avatars.perception_stage import Perceived, perceive
 from avatars.progress import StageClock, progress
 from avatars.track import SourceVideo, Track, plain
 from avatars.track_command import TrackConfig
@@ -41,7 +43,6 @@ MIN_ITERATIONS = 20
 FOCAL_PER_LONG_SIDE = 1.1
 """Focal length over the longer side where nothing is known: between a phone's main camera (about 0.8 as video) and a
 portrait lens."""
-TWO_PEOPLE_SHARE, TWO_PEOPLE_MIN = 0.25, 3
 
 
 def track_video(
@@ -51,30 +52,49 @@ def track_video(
     body: Body | None = None,
     clock: StageClock | None = None,
     work: str | Path | None = None,
+    check: Callable[[Perceived], None] | None = None,
 ) -> Track:
     """Follow the one person in a video.
 
     With `work`, finished pieces are kept in that folder, and pieces that the same job left there are taken up; the
-    track's masks are read from there.
+    track's masks are read from there. `check` judges what was seen before the pose is fitted; without it, two people
+    are refused unless `config.person` says whom to follow.
 
-    Raises InputError when the file is no video, when nobody is in it, or when two people are and `config.person` does
-    not say whom to follow.
+    Raises InputError when the file is no video, when nobody is in it, or when what was seen is refused.
     """
     config, clock = config or TrackConfig(), clock or StageClock()
     if config.iterations < MIN_ITERATIONS:
         raise InputError(f"--iterations {config.iterations} is too few for a fit; take {MIN_ITERATIONS} or more.")
     info = probe(path)
     detector = whole_body_detector(config.detector)
+    networks = FaceAndHands.open(config.face, config.hands)
     with clock.stage("body model"):
         body = body or Body.load(config.body)
     source = SourceVideo(str(info.path), sha256_of(info.path), info.size_hw)
     folder = None if work is None else WorkFolder.open(work, _job(source, config, body))
     try:
-        return _tracked(info, source, detector, body, config, clock, folder)
+        with clock.stage("perception"):
+            seen = perceive_video(info, config, detector=detector, work=folder)
+        if check is not None:
+            check(seen)
+        elif config.person == "only":
+            require_one_person(seen.quality, info.path)
+        return _fitted(info, source, seen, networks, body, config, clock, folder)
     except InputError:
         if folder is not None:
             folder.discard()
         raise
+
+
+def perceive_video(
+    info: VideoInfo, config: TrackConfig, *, detector: object | None = None, work: WorkFolder | None = None
+) -> Perceived:
+    """What is seen of the person to be followed. Raises InputError when nobody is."""
+    detector = detector or whole_body_detector(config.detector)
+    person = None if config.person == "only" else _chosen_person(info, config.person, work)
+    seen = perceive(info, detector, masks=config.masks, person=person, work=work)
+    require_person(seen.keypoints.valid, info.path)
+    return seen
 
 
 def _job(source: SourceVideo, config: TrackConfig, body: Body) -> dict[str, object]:
@@ -82,25 +102,23 @@ def _job(source: SourceVideo, config: TrackConfig, body: Body) -> dict[str, obje
     return {"version": __version__, "video": source.sha256, "body": body.sha256, **plain(config)}
 
 
-def _tracked(
+def _fitted(
     info: VideoInfo,
     source: SourceVideo,
-    detector: object,
+    seen: Perceived,
+    networks: FaceAndHands,
     body: Body,
     config: TrackConfig,
     clock: StageClock,
     work: WorkFolder | None,
 ) -> Track:
-    with clock.stage("perception"):
-        person = None if config.person == "only" else _chosen_person(info, config.person, work)
-        seen = perceive(info, detector, masks=config.masks, person=person, work=work)
-    require_person(seen.keypoints.valid, info.path)
-    if config.person == "only":
-        _refuse_crowds(seen, info.path)
     with clock.stage("pose fit"):
         motion, camera, keypoints = track_keypoints(
             seen.keypoints, torch.from_numpy(info.times_s), body, config=config, name=info.path.stem, work=work
         )
+    if networks.any:
+        with clock.stage("face and hands"):
+            motion = networks.refined(lambda: read_frames(info), motion, keypoints, camera, body, work)
     with clock.stage("confidence"):
         motion = replace(motion, confidence=joint_confidence(motion, camera, keypoints, body, seen.quality))
     return Track(motion, camera, keypoints, seen.masks, source, config, seen.quality)
@@ -121,13 +139,6 @@ def _chosen_person(info: VideoInfo, which: Literal["largest"] | int, work: WorkF
     if path is not None:
         found.save(path)
     return found
-
-
-def _refuse_crowds(seen: Perceived, video: Path) -> None:
-    """Raise InputError when several people are in view and none was chosen."""
-    crowded, looked_at = crowded_frames(seen.quality.n_people)
-    if crowded and len(crowded) >= min(max(TWO_PEOPLE_MIN, TWO_PEOPLE_SHARE * looked_at), looked_at):
-        require_one_person(crowded, looked_at, video)
 
 
 def track_keypoints(

@@ -12,7 +12,7 @@ import torch
 
 from avatars.body import JOINT_NAMES, Body
 from avatars.camera import Camera
-from avatars.capture_check import check_capture, require_person, whole_body_frames
+from avatars.capture_check import check_capture, judge, require_person, whole_body_frames
 from avatars.errors import InputError
 from avatars.motion import Motion
 from avatars.perception.containers import Keypoints
@@ -250,14 +250,16 @@ def _standing(frames: int, valid: torch.Tensor, *, cut: torch.Tensor) -> Keypoin
 def test_a_capture_says_how_many_frames_lack_the_person() -> None:
     valid = torch.arange(10) >= 6
     with pytest.raises(InputError, match=r"No person in 6 of 10 frames of turn\.mp4 \(first: frame 0\)"):
-        check_capture(_standing(10, valid, cut=~valid), Path("turn.mp4"))
+        judge(check_capture(_standing(10, valid, cut=~valid), Path("turn.mp4")), Path("turn.mp4"))
 
 
 def test_a_capture_says_how_many_frames_cut_the_person_off() -> None:
     valid, cut = torch.ones(10, dtype=torch.bool), torch.arange(10) >= 3
     with pytest.raises(InputError, match=r"cut off in 7 of 10 frames of turn\.mp4 \(first: frame 3\)"):
-        check_capture(_standing(10, valid, cut=cut), Path("turn.mp4"))
-    check_capture(_standing(10, valid, cut=~cut), Path("turn.mp4"))
+        judge(check_capture(_standing(10, valid, cut=cut), Path("turn.mp4")), Path("turn.mp4"))
+    assert not any(
+        f.refused and f.reason == "whole body" for f in check_capture(_standing(10, valid, cut=~cut), Path("turn.mp4"))
+    )
     assert whole_body_frames(_standing(10, valid, cut=cut)).tolist() == (~cut).tolist()
 
 
@@ -292,7 +294,7 @@ def test_a_real_person_is_followed(shared_data, tmp_path, body) -> None:
     assert (joints[:, J["head"], 1] > joints[:, J["pelvis"], 1] + 0.4).all()
     assert joints[:, J["pelvis"], 1].mean() == pytest.approx(0.95, abs=0.15)
     assert yaw_error_deg(track.motion, replace(track.motion, poses=torch.zeros(10, 55, 3))).max() < 45
-    check_capture(track.keypoints, path)
+    judge(check_capture(track.keypoints, path), path)
 
 
 def test_two_people_are_refused_or_warned_about(shared_data, tmp_path, body, caplog) -> None:
@@ -319,4 +321,4 @@ def test_a_person_cut_off_at_the_knees_is_no_capture(shared_data, tmp_path, body
     path = _clip(shared_data, tmp_path, stop=24, step=6, crop=slice(0, 430))
     track = track_video(path, body=body, config=TrackConfig(iterations=20, masks=False))
     with pytest.raises(InputError, match="cut off in 4 of 4 frames"):
-        check_capture(track.keypoints, path)
+        judge(check_capture(track.keypoints, path), path)
