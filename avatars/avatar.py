@@ -17,7 +17,7 @@ from torch import Tensor
 
 from avatars import __version__
 from avatars.binding import Binding
-from avatars.body import Body, PosedBody
+from avatars.body import Body, PosedBody, map_tensors
 from avatars.errors import InputError
 from avatars.files import read_json, require_fresh_folder, write_json
 from avatars.gaussians import Gaussians
@@ -80,8 +80,20 @@ class Avatar:
                 f"Motion {motion.name!r}: {int((~motion.valid).sum())} of {len(motion)} frames have no person (first: "
                 f"frame {first}). Pose only the valid ones, motion[motion.valid]."
             )
-        expression = motion.expression if bool(motion.expression.any()) else None
-        return self.posed_with(self.body.pose(motion.poses, self.betas, motion.transl, expression), lit=lit)
+        here = self.offsets.device
+        expression = motion.expression.to(here) if bool(motion.expression.any()) else None
+        posed = self.body.pose(motion.poses.to(here), self.betas, motion.transl.to(here), expression)
+        return self.posed_with(posed, lit=lit)
+
+    def to(self, device: torch.device | str) -> Avatar:
+        """The avatar with its tensors, and its body's, on `device`."""
+        if self.offsets.device == torch.device(device):
+            return self
+        moved = map_tensors(self, lambda tensor: tensor.to(device))
+        moved.__dict__["rig"] = map_tensors(
+            self.rig, lambda tensor: tensor.to(device)
+        )  # where cached_property keeps it
+        return moved
 
     def posed_with(self, posed: PosedBody, *, lit: bool = False) -> Gaussians:
         """`posed` for a body whose joints are already placed (with the avatar's betas)."""

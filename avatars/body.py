@@ -13,7 +13,7 @@ import functools
 import hashlib
 import os
 import zipfile
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -86,11 +86,11 @@ class BodyPoints:
 
     def __getitem__(self, index: slice | Tensor) -> BodyPoints:
         """Some of the points."""
-        return _map_tensors(self, lambda t: t[index])
+        return map_tensors(self, lambda t: t[index])
 
     def to(self, device: torch.device | str) -> BodyPoints:
         """The points with their tensors on `device`."""
-        return _map_tensors(self, lambda t: t.to(device))
+        return map_tensors(self, lambda t: t.to(device))
 
     def rest(
         self, betas: Float[Tensor, "*frames shape"], expression: Float[Tensor, "*frames expression"] | None = None
@@ -323,7 +323,7 @@ class Body:
         """The body with its tensors on `device`."""
         if self.faces.device == torch.device(device):
             return self
-        return _map_tensors(self, lambda t: t.to(device))
+        return map_tensors(self, lambda t: t.to(device))
 
 
 def skin(
@@ -483,15 +483,15 @@ def _tree(parents: tuple[int, ...], device: torch.device) -> _Tree:
     )
 
 
-def _map_tensors(container, change):
+def map_tensors(container, change):
     """A copy of a frozen dataclass with `change` applied to its tensors, also inside its dataclasses."""
     new = {}
     for f in fields(container):
         value = getattr(container, f.name)
         if isinstance(value, Tensor):
             new[f.name] = change(value)
-        elif isinstance(value, BodyPoints | KeypointLayout):
-            new[f.name] = _map_tensors(value, change)
+        elif is_dataclass(value):
+            new[f.name] = map_tensors(value, change)
     return replace(container, **new)
 
 

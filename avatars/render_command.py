@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -28,6 +28,8 @@ class RenderCommand:
     """Let the camera go once around."""
     fps: float | None = None
     """Frame rate; default: the motion's own times."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to draw: auto takes a GPU where PyTorch and gsplat can use one."""
     body: Path | None = None
     """SMPL-X npz the avatar was fitted on; default: SMPLX_BODY, else the free default body."""
 
@@ -38,13 +40,14 @@ class RenderCommand:
         from avatars.errors import InputError
         from avatars.motion_formats import load_motion
         from avatars.progress import progress
-        from avatars.rendering import draw_motion, read_background, rest_motion
+        from avatars.rendering import chosen_device, draw_motion, read_background, rest_motion
         from avatars.video import VideoWriter
 
         if self.output.exists():
             raise InputError(f"{self.output} already exists; nothing was overwritten. Choose another -o.")
         if self.size < 16:
             raise InputError(f"--size {self.size} is too small; take 16 or more.")
+        device = chosen_device(self.device)
         background = read_background(self.background, (self.size, self.size))
         body = Body.load(self.body)
         avatar = Avatar.load(self.avatar, body)
@@ -52,7 +55,8 @@ class RenderCommand:
         if not bool(motion.valid.any()):
             raise InputError(f"{self.motion} has no frame with a person in it.")
         motion = motion[motion.valid]
-        frames = draw_motion(avatar, motion, (self.size, self.size), background, turntable=self.turntable)
+        size_hw = (self.size, self.size)
+        frames = draw_motion(avatar, motion, size_hw, background, turntable=self.turntable, device=device)
         rate = self.fps or motion.fps or 30.0
         start = time.perf_counter()
         with VideoWriter(self.output, fps=rate) as writer:

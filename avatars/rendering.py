@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -25,9 +27,14 @@ FOCAL_PER_HEIGHT = 1.6
 
 
 def framing_camera(
-    avatar: Avatar, motion: Motion, size_hw: tuple[int, int], *, turn_rad: float = 0.0, margin: float = 1.03
+    avatar: Avatar,
+    motion: Motion,
+    size_hw: tuple[int, int],
+    *,
+    turns_rad: Sequence[float] = (0.0,),
+    margin: float = 1.03,
 ) -> Camera:
-    """A camera that sees the whole motion: looking along -Z at its middle, or from `turn_rad` further round to +X."""
+    """Cameras that see the whole motion, one per turn: looking along -Z at its middle, or from so far round to +X."""
     joints = avatar.body.pose(motion.poses, avatar.betas, motion.transl).joints.reshape(-1, 3)
     low, high = joints.amin(0) - 0.15, joints.amax(0) + 0.15
     center = (low + high) / 2
@@ -36,8 +43,16 @@ def framing_camera(
     focal_px = FOCAL_PER_HEIGHT * height
     needed = torch.maximum((high - low)[1] / height, wide / width) * focal_px
     distance = float(needed) * margin + float(wide) / 2
-    around = torch.tensor([math.sin(turn_rad), 0.0, math.cos(turn_rad)]) * distance
-    return Camera.looking_at(center + around, center, focal_px=focal_px, size_hw=size_hw)
+    cameras = [
+        Camera.looking_at(
+            center + torch.tensor([math.sin(turn), 0.0, math.cos(turn)]) * distance,
+            center,
+            focal_px=focal_px,
+            size_hw=size_hw,
+        )
+        for turn in turns_rad
+    ]
+    return replace(cameras[0], T_cam_world=torch.stack([camera.T_cam_world for camera in cameras]))
 
 
 def rest_motion(avatar: Avatar, frames: int = 1) -> Motion:
@@ -69,15 +84,65 @@ def draw_frame(
 
 
 def draw_motion(
-    avatar: Avatar, motion: Motion, size_hw: tuple[int, int], background: Tensor, *, turntable: bool = False
+    avatar: Avatar,
+    motion: Motion,
+    size_hw: tuple[int, int],
+    background: Tensor,
+    *,
+    turntable: bool = False,
+    device: torch.device | str = "cpu",
 ) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
     """Every frame of a motion, from a camera that sees all of it; with `turntable` the camera goes once around."""
-    motion = replace(motion, valid=torch.ones_like(motion.valid)) if bool(motion.valid.all()) else motion
-    camera = framing_camera(avatar, motion, size_hw)
-    for i in range(len(motion)):
-        if turntable:
-            camera = framing_camera(avatar, motion, size_hw, turn_rad=2 * math.pi * i / len(motion))
-        yield draw_frame(avatar, motion[i : i + 1], camera, background)
+    turns = [2 * math.pi * i / len(motion) for i in range(len(motion))] if turntable else [0.0]
+    camera = framing_camera(avatar, motion, size_hw, turns_rad=turns)
+    yield from stream_frames(avatar.to(device), motion, camera, background.expand(3, *size_hw))
+
+
+@torch.no_grad()
+def stream_frames(
+    avatar: Avatar, motion: Motion, camera: Camera, background: Float[Tensor, "3 height width"], *, batch: int = 16
+) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
+    """The frames of a motion, drawn in batches on the avatar's device.
+
+    On a GPU the next batch is being drawn, and the last one copied to pinned memory, while the caller encodes.
+    """
+    device = avatar.offsets.device
+    background, camera = background.to(device), camera.to(device)
+    waiting: _Copy | None = None
+    for start in range(0, len(motion), batch):
+        some = slice(start, start + batch)
+        poses = camera.T_cam_world if len(camera.T_cam_world) == 1 else camera.T_cam_world[some]
+        render = rasterize(avatar.posed(motion[some]), replace(camera, T_cam_world=poses))
+        if device.type == "cpu":
+            yield from (frame_bytes(render, background, i) for i in range(len(render.rgb)))
+            continue
+        copy = _Copy.begun(render.rgb + (1 - render.alpha) * background)
+        if waiting is not None:
+            yield from waiting.frames()
+        waiting = copy
+    if waiting is not None:
+        yield from waiting.frames()
+
+
+@dataclass(frozen=True, slots=True)
+class _Copy:
+    """Images on their way from a GPU to pinned memory."""
+
+    host: UInt8[Tensor, "frames height width 3"]
+    done: torch.cuda.Event
+
+    @staticmethod
+    def begun(images: Float[Tensor, "frames 3 height width"]) -> _Copy:
+        pixels = (images.clamp(0, 1) * 255 + 0.5).byte().permute(0, 2, 3, 1).contiguous()
+        host = torch.empty(pixels.shape, dtype=torch.uint8, pin_memory=True)
+        host.copy_(pixels, non_blocking=True)
+        done = torch.cuda.Event()
+        done.record()
+        return _Copy(host, done)
+
+    def frames(self) -> Iterator[np.ndarray]:
+        self.done.synchronize()
+        yield from self.host.numpy()
 
 
 def read_background(value: str, size_hw: tuple[int, int]) -> Float[Tensor, "3 height width"]:
@@ -101,3 +166,15 @@ def read_background(value: str, size_hw: tuple[int, int]) -> Float[Tensor, "3 he
             f"Background {value!r} is neither an image file nor a color. Give a path, a name such as white, or #rrggbb."
         ) from None
     return (torch.tensor(color).float() / 255).view(3, 1, 1).expand(3, height, width)
+
+
+def chosen_device(wanted: Literal["auto", "cpu", "cuda"]) -> Literal["cpu", "cuda"]:
+    """Where to draw. Raises InputError when a GPU is asked for and cannot be used."""
+    usable, gsplat = torch.cuda.is_available(), find_spec("gsplat") is not None
+    if wanted == "auto":
+        return "cuda" if usable and gsplat else "cpu"
+    if wanted == "cuda" and not usable:
+        raise InputError("--device cuda: PyTorch finds no NVIDIA GPU here. Leave it out, or take --device cpu.")
+    if wanted == "cuda" and not gsplat:
+        raise InputError("--device cuda needs gsplat: pip install 'splat-avatars[cuda]'")
+    return wanted

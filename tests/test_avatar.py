@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from avatars.errors import InputError
 from avatars.gaussian_parameters import on_the_surface
 from avatars.motion import Motion
 from avatars.rasterizer import rasterize
-from avatars.rendering import framing_camera, read_background, rest_motion
+from avatars.rendering import framing_camera, read_background, rest_motion, stream_frames
 from avatars.rig import Rig
 from avatars.rotations import matrix_from_quaternion
 
@@ -192,11 +192,33 @@ def test_light_changes_the_colors_only_when_asked(avatar: Avatar, body: Body) ->
 
 def test_the_framing_camera_sees_all_of_a_motion(avatar: Avatar, body: Body) -> None:
     walk = motion(body, 6, size=0.2)
-    for turn in (0.0, 1.5):
-        camera = framing_camera(avatar, walk, (96, 128), turn_rad=turn)
+    cameras = framing_camera(avatar, walk, (96, 128), turns_rad=(0.0, 1.5))
+    for turn in (0, 1):
+        camera = replace(cameras, T_cam_world=cameras.T_cam_world[turn])
         alpha = rasterize(avatar.posed(walk), camera).alpha
         border = torch.cat([alpha[..., 0, :], alpha[..., -1, :], alpha[..., 0], alpha[..., -1]], -1)
         assert float(border.max()) < 0.05 and float(alpha.max()) > 0.9
+
+
+def test_streamed_frames_are_those_drawn_one_by_one(avatar: Avatar, body: Body) -> None:
+    walk = motion(body, 5, size=0.2)
+    camera = framing_camera(avatar, walk, (64, 48), turns_rad=(0.0, 0.1, 0.2, 0.3, 0.4))
+    background = torch.rand(3, 64, 48, generator=torch.Generator().manual_seed(1))
+    streamed = list(stream_frames(avatar, walk, camera, background, batch=2))
+    for i, frame in enumerate(streamed):
+        one = replace(camera, T_cam_world=camera.T_cam_world[i])
+        render = rasterize(avatar.posed(walk[i : i + 1]), one)
+        image = (render.rgb + (1 - render.alpha) * background)[0].clamp(0, 1) * 255
+        assert abs(frame - image.permute(1, 2, 0).numpy()).max() <= 0.51
+    assert len(streamed) == 5
+
+
+def test_nothing_of_posing_stays_on_the_cpu_when_the_avatar_is_elsewhere(avatar: Avatar, body: Body) -> None:
+    walk = motion(body, 2, size=0.2)
+    walk = replace(walk, expression=torch.ones_like(walk.expression))
+    posed = avatar.to("meta").posed(walk, lit=True)
+    assert {getattr(posed, f.name).device.type for f in fields(posed)} == {"meta"}
+    assert posed.means.shape == (2, len(avatar), 3)
 
 
 def test_the_resting_avatar_stands_on_the_ground(avatar: Avatar) -> None:
