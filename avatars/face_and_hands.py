@@ -11,6 +11,7 @@ import logging
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,7 @@ from avatars.perception.containers import FACE, Keypoints
 from avatars.perception.containers import LEFT_HAND as LEFT_HAND_POINTS
 from avatars.perception.containers import RIGHT_HAND as RIGHT_HAND_POINTS
 from avatars.rotations import axis_angle_from_matrix, matrix_from_axis_angle
+from avatars.work_folder import WorkFolder
 
 log = logging.getLogger(__name__)
 
@@ -94,15 +96,19 @@ class FaceAndHands:
         keypoints: Keypoints,
         camera: Camera,
         body: Body,
+        work: WorkFolder | None = None,
     ) -> Motion:
         """The motion with jaw, expression and fingers as the networks saw them, and the networks closed.
 
         `frames` gives the clip's pictures from the first, once per network; `keypoints` have their sides put right.
+        With `work`, answers are kept there and taken up.
         """
         if self.face is not None:
-            motion = with_face(motion, face_seen_by(self.face, frames(), keypoints), face_confidence(keypoints), body)
+            face = face_seen_by(self.face, frames(), keypoints, None if work is None else partial(work.piece, "face"))
+            motion = with_face(motion, face, face_confidence(keypoints), body)
         if self.hands is not None:
-            estimate = body_seen_by(self.hands, frames(), keypoints)
+            piece = None if work is None else partial(work.piece, "hands")
+            estimate = body_seen_by(self.hands, frames(), keypoints, piece)
             confidence = hand_confidence(keypoints) * arm_agreement(motion, estimate, camera)
             motion = with_hands(motion, estimate, confidence)
         return motion

@@ -23,7 +23,11 @@ class TrackConfig:
     """Whom to follow when several people are in view: nobody (stop), the largest, or a number counted from left to
     right in the first frame that shows several, 0 first. The others are ignored."""
     detector: str = "mediapipe"
-    """Keypoint detector."""
+    """Keypoint detector: mediapipe, rtmlib or mmpose, and `+segment-anything` behind it for its masks."""
+    face: Literal["none", "deca"] = "none"
+    """Network that sees the jaw and the expression."""
+    hands: Literal["none", "hand4whole"] = "none"
+    """Network that sees the fingers."""
     body: Path | None = None
     """SMPL-X npz; default: the environment variable SMPLX_BODY, else the free default body."""
     masks: bool = True

@@ -28,6 +28,7 @@ from avatars.motion import GLOBAL, JAW, LEFT_HAND, RIGHT_HAND, Motion
 from avatars.perception.body_estimates import BodyEstimate, FaceEstimate
 from avatars.perception.containers import N_KEYPOINTS, Keypoints
 from avatars.rotations import axis_angle_from_matrix, matrix_from_axis_angle
+from avatars.work_folder import WorkFolder
 
 N = 24
 DEFAULT = cast(Body, SimpleNamespace(n_vertices=13_718, n_expression=10))
@@ -201,6 +202,33 @@ def test_a_clip_goes_through_both_networks_into_the_motion():
         assert network.seen == list(range(N))
 
 
+def test_answers_are_taken_up_after_a_kill(tmp_path):
+    work = WorkFolder.open(tmp_path / "work", {})
+    pose = np.float32([0, 0, 0, 0.25, 0, 0])
+    rows = {"pose": pose, "expression": np.zeros(50, np.float32), "shape": np.zeros(100, np.float32)}
+    motion, keypoints = a_motion(), some_keypoints()
+    frames = [np.full((8, 8, 3), i, np.uint8) for i in range(N)]
+
+    class Dies(_Answers):
+        def __call__(self, frames, **given):
+            if self.seen:
+                raise KeyboardInterrupt
+            return super().__call__(frames, **given)
+
+    def refined(network: _Answers) -> Motion:
+        return FaceAndHands(network, None).refined(lambda: iter(frames), motion, keypoints, CAMERA, DEFAULT, work)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("avatars.perception.body_estimates.CHUNK", 10)
+        with pytest.raises(KeyboardInterrupt):
+            refined(Dies(**rows))
+        again, whole = _Answers(**rows), _Answers(**rows)
+        found = refined(again)
+    assert again.seen == list(range(10, N))
+    at_once = FaceAndHands(whole, None).refined(lambda: iter(frames), motion, keypoints, CAMERA, DEFAULT)
+    torch.testing.assert_close(found.poses, at_once.poses, rtol=0, atol=0)
+
+
 def test_a_network_that_is_not_there_is_an_error_before_any_frame(bare_environment):
     with pytest.raises(InputError, match="No face model 'emoca'; known: deca"):
         FaceAndHands.open(face="emoca")
@@ -213,3 +241,23 @@ def test_a_network_that_is_not_there_is_an_error_before_any_frame(bare_environme
     nothing = FaceAndHands.open()
     motion = a_motion()
     assert nothing.refined(lambda: iter(()), motion, some_keypoints(), CAMERA, DEFAULT) is motion
+
+
+def test_tracking_asks_for_the_networks_before_it_looks_at_a_frame(bare_environment, tmp_path):
+    import av
+
+    from avatars.track_command import TrackConfig
+    from avatars.tracking import track_video
+
+    video = tmp_path / "black.mp4"
+    with av.open(str(video), "w") as container:
+        stream = container.add_stream("libx264", rate=30)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        for _ in range(4):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8), format="rgb24")))
+        container.mux(stream.encode())
+    bare_environment.setattr("avatars.tracking.perceive_video", None)  # not reached
+    with pytest.raises(BackendMissing, match=r"deca_model\.tar"):
+        track_video(video, config=TrackConfig(face="deca"))
+    with pytest.raises(BackendMissing, match="Hand4Whole"):
+        track_video(video, config=TrackConfig(hands="hand4whole"))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from avatars.body import Body
 from avatars.errors import InputError
+from avatars.files import atomic_path
 from avatars.motion import BODY, GLOBAL, JAW, LEFT_HAND, N_JOINTS, RIGHT_HAND
 from avatars.perception.backend_table import BackendOptions, open_backend
 from avatars.perception.containers import FACE, Detection, Keypoints
@@ -78,12 +80,15 @@ def estimate_face(
     return face_seen_by(open_backend(backend, options), frames, keypoints)
 
 
-def face_seen_by(model: Any, frames: Iterable[np.ndarray], keypoints: Keypoints) -> FaceEstimate:
-    """The same with a model that is open (`DecaModel`); it is closed."""
+def face_seen_by(
+    model: Any, frames: Iterable[np.ndarray], keypoints: Keypoints, piece: Callable[[int], Path] | None = None
+) -> FaceEstimate:
+    """The same with a model that is open (`DecaModel`); it is closed. `piece` says where the answers to the first,
+    second, ... chunk of frames are kept, and taken from where an earlier run left them."""
     landmarks = keypoints.xy[:, FACE].numpy()
     seen = (keypoints.score[:, FACE] >= FACE_SCORE).sum(1) >= MIN_FACE_POINTS
     valid = (seen & keypoints.valid).numpy()
-    answers = _answers(model, frames, {"landmarks": landmarks, "valid": valid})
+    answers = _answers(model, frames, {"landmarks": landmarks, "valid": valid}, piece)
     return face_from_flame(answers["pose"], answers["expression"])
 
 
@@ -98,14 +103,16 @@ def estimate_body(
     return body_seen_by(open_backend(backend, options), frames, keypoints)
 
 
-def body_seen_by(model: Any, frames: Iterable[np.ndarray], keypoints: Keypoints) -> BodyEstimate:
-    """The same with a model that is open (`Hand4WholeModel`); it is closed."""
+def body_seen_by(
+    model: Any, frames: Iterable[np.ndarray], keypoints: Keypoints, piece: Callable[[int], Path] | None = None
+) -> BodyEstimate:
+    """The same with a model that is open (`Hand4WholeModel`); it is closed. `piece`: see `face_seen_by`."""
     boxes = np.full((len(keypoints), 4), np.nan, np.float32)
     for i in np.flatnonzero(keypoints.valid.numpy()):
         detection = Detection(keypoints.xy[i].numpy(), keypoints.score[i].numpy(), None, None)
         box = person_box(detection, keypoints.size_hw)
         boxes[i] = np.nan if box is None else box
-    return body_from_hand4whole(_answers(model, frames, {"boxes": boxes}))
+    return body_from_hand4whole(_answers(model, frames, {"boxes": boxes}, piece))
 
 
 def face_from_flame(pose: Float[np.ndarray, "frames 6"], expression: Float[np.ndarray, "frames 50"]) -> FaceEstimate:
@@ -140,13 +147,25 @@ def body_from_hand4whole(out: dict[str, np.ndarray]) -> BodyEstimate:
     return BodyEstimate(poses_, betas, expression, torch.from_numpy(valid))
 
 
-def _answers(model: Any, frames: Iterable[np.ndarray], rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _answers(
+    model: Any,
+    frames: Iterable[np.ndarray],
+    rows: dict[str, np.ndarray],
+    piece: Callable[[int], Path] | None = None,
+) -> dict[str, np.ndarray]:
     """The model's answers to all frames, a chunk of frames in memory at a time."""
     parts, start = [], 0
     try:
-        for chunk in _chunks(frames):
+        for number, chunk in enumerate(_chunks(frames)):
             batch = {name: array[start : start + len(chunk)] for name, array in rows.items()}
-            parts.append(model(frames=chunk, **batch))
+            path = None if piece is None else piece(number)
+            if path is None or not path.exists():
+                parts.append(model(frames=chunk, **batch))
+                if path is not None:
+                    _keep(path, parts[-1])
+            else:
+                with np.load(path, allow_pickle=False) as archive:
+                    parts.append({name: archive[name] for name in archive.files})
             start += len(chunk)
     finally:
         model.close()
@@ -154,6 +173,11 @@ def _answers(model: Any, frames: Iterable[np.ndarray], rows: dict[str, np.ndarra
     if start != wanted or not parts:
         raise InputError(f"{start} frames were given with keypoints of {wanted}; both must be of the same clip.")
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _keep(path: Path, answer: dict[str, np.ndarray]) -> None:
+    with atomic_path(path) as aside, open(aside, "wb") as file:
+        np.savez(file, **cast(dict[str, Any], answer))
 
 
 def _chunks(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
