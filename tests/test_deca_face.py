@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -109,13 +110,14 @@ def test_the_encoder_is_a_resnet_50():
         torch.testing.assert_close(ours(image), theirs(image), rtol=1e-5, atol=1e-6)
 
 
-def test_the_face_estimate_follows_the_frames(counting_checkpoint, bare_environment):
+@pytest.mark.parametrize("python", [None, Path(sys.executable)], ids=["in process", "under another Python"])
+def test_the_face_estimate_follows_the_frames(counting_checkpoint, bare_environment, python):
     xy = torch.rand(3, N_KEYPOINTS, 2, generator=torch.Generator().manual_seed(0)) * 40 + 40
     score = torch.full((3, N_KEYPOINTS), 0.9)
     score[1, 23:91] = 0.1  # the face is not seen
     keypoints = Keypoints(xy, score, torch.tensor([True, True, True]), (120, 160))
     frames = np.full((3, 120, 160, 3), 90, np.uint8)
-    face = body_estimates.estimate_face(frames, keypoints, BackendOptions(weights=counting_checkpoint))
+    face = body_estimates.estimate_face(frames, keypoints, BackendOptions(python=python, weights=counting_checkpoint))
     assert face.valid.tolist() == [True, False, True]
     assert face.expression.shape == (3, 50)
     torch.testing.assert_close(face.jaw_pose[0] - face.jaw_pose[0, 0], torch.arange(3.0), atol=1e-3, rtol=0)
