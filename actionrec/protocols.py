@@ -23,6 +23,7 @@ from actionrec.clips import ClipStore, labels_of, load_clips
 from actionrec.errors import DataError
 from actionrec.evaluation import Interval, Predictions, accuracy_interval, gain_interval, load_run, save_run
 from actionrec.manifest import ManifestClip
+from actionrec.selection import choose, describe
 from actionrec.splits import (
     Split,
     by_class,
@@ -36,11 +37,14 @@ from actionrec.splits import (
 from actionrec.training import Trained, TrainingConfig, predict, train
 
 Arm = Literal[
-    "real", "synthetic", "real+synthetic", "half-real", "pretrain-finetune", "shuffled-background", "one-background"
-]
+    "real", "synthetic", "real+synthetic", "half-real", "pretrain-finetune", "shuffled-background", "one-background",
+    "similar", "diverse", "hard",
+]  # fmt: skip
 """real, synthetic and real+synthetic are what they say; half-real draws half of each batch from the real clips;
 pretrain-finetune trains on synthetic clips first and on real ones then; shuffled-background and one-background are
-real+synthetic with places that tell nothing of the class, or everything."""
+real+synthetic with places that tell nothing of the class, or everything; similar, diverse and hard are real+synthetic
+with clips chosen by a first recognizer, trained half as long on all of them (`selection`), where the others draw."""
+CHOSEN = ("similar", "diverse", "hard")
 ARMS: tuple[str, ...] = get_args(Arm)
 FINETUNE_RATE = 0.3
 """Rate of the second half of pretrain-finetune against the first."""
@@ -170,7 +174,9 @@ def cells_of(experiment: Experiment) -> list[Cell]:
 
 
 def training_set(material: Material, cell: Cell, seed: int) -> tuple[ManifestClip, ...]:
-    """The clips of a cell and seed. Synthetic clips count only when their motion is from the real clips chosen.
+    """The clips of a cell and seed, before `similar`, `diverse` and `hard` choose among them.
+
+    Synthetic clips count only when their motion is from the real clips chosen.
 
     Raises DataError when a class has too few.
     """
@@ -182,8 +188,9 @@ def training_set(material: Material, cell: Cell, seed: int) -> tuple[ManifestCli
     if cell.arm == "real":
         return chosen
     ways: dict[str, Any] = {"shuffled-background": "shuffled", "one-background": "one-per-class"}
+    eligible = made_from(material.synthetic, chosen)
     made = synthetic_per_class(
-        made_from(material.synthetic, chosen), cell.n_synthetic, labels=material.classes, seed=seed,
+        eligible, len(eligible) if cell.arm in CHOSEN else cell.n_synthetic, labels=material.classes, seed=seed,
         backgrounds=ways.get(cell.arm, "random"),
     )  # fmt: skip
     return made if cell.arm == "synthetic" else (*chosen, *made)
@@ -243,6 +250,8 @@ def _run(experiment: Experiment, material: Material, cell: Cell, seed: int) -> _
             load_run(path), tuple(document["train_clips"]), bool(document["collapsed_onto"]), document["seconds"]
         )
     start_s = time.perf_counter()
+    if cell.arm in CHOSEN:
+        clips = _chosen(material, clips, config, cell)
     trained = _train(material, clips, config, cell)
     scores = np.stack(list(predict(trained.network, material.store, material.split.test, device=config.device)))
     predictions = Predictions.of(material.split.test, scores, material.classes)
@@ -255,6 +264,20 @@ def _run(experiment: Experiment, material: Material, cell: Cell, seed: int) -> _
     }  # fmt: skip
     save_run(path, predictions, config=config.as_dict(), manifests=manifests, more=more)
     return _Run(predictions, counts, trained.collapsed_onto is not None, seconds)
+
+
+def _chosen(
+    material: Material, clips: Sequence[ManifestClip], config: TrainingConfig, cell: Cell
+) -> tuple[ManifestClip, ...]:
+    """The real clips, and the synthetic ones that a first recognizer would have."""
+    half = replace(config, steps=config.steps and max(config.steps // 2, 1))
+    network = train(material.store, clips, material.classes, half).network
+    real, synthetic = (
+        describe(network, material.store, [c for c in clips if c.kind == kind], material.classes)
+        for kind in ("real", "synthetic")
+    )
+    how: Any = cell.arm
+    return (*real.clips, *choose(synthetic, real, cell.n_synthetic, how=how, seed=config.seed))
 
 
 def _train(material: Material, clips: Sequence[ManifestClip], config: TrainingConfig, cell: Cell) -> Trained:

@@ -39,8 +39,14 @@ class BenchmarkOptions:
     """Hold out this share of the subjects where the manifest states no split."""
     allow: tuple[Literal["subject", "performance"], ...] = ()
     """What a protocol has on both sides on purpose: cross-view shares subjects and performances."""
-    extra_arms: tuple[Literal["synthetic", "half-real", "pretrain-finetune", "shuffled-background", "one-background"],
-                      ...] = ()  # fmt: skip
+    extra_arms: tuple[
+        Literal[
+            "synthetic", "half-real", "pretrain-finetune", "shuffled-background", "one-background",
+            "similar", "diverse", "hard",
+        ],
+        ...,
+    ] = ()  # fmt: skip
+    """More arms; similar, diverse and hard choose synthetic clips by a first recognizer instead of at random."""
     device: str = "cpu"
     jobs: int = 2
     """Processes that make and decode clips."""

@@ -15,7 +15,7 @@ from actionrec.clips import ClipConfig
 from actionrec.errors import DataError
 from actionrec.evaluation import Predictions, accuracy_interval, gain_interval, load_run, save_run, score
 from actionrec.manifest import read_manifest, write_manifest
-from actionrec.protocols import Experiment, cells_of, gather, run_experiment, training_set
+from actionrec.protocols import ARMS, Experiment, cells_of, gather, run_experiment, training_set
 from actionrec.published import published
 from actionrec.recognizers import Small
 from actionrec.report import summary, table, write_report
@@ -150,12 +150,11 @@ def test_cells_are_arms_times_numbers():
 
 
 def test_an_experiment_runs_goes_on_and_reports(bars, tmp_path, monkeypatch):
-    arms = ("real", "real+synthetic", "synthetic", "half-real", "pretrain-finetune", "shuffled-background",
-            "one-background")  # fmt: skip
+    arms = ARMS
     quick = replace(TRAINING, steps=6)
     made = replace(experiment(bars, tmp_path, arms=arms, n_synthetic=(2,), seeds=(0, 1)), training=quick)
     results = run_experiment(made)
-    assert len(results.outcomes) == 7 and all(len(o.runs) == 2 for o in results.outcomes)
+    assert len(results.outcomes) == len(ARMS) == 10 and all(len(o.runs) == 2 for o in results.outcomes)
     assert results.test_clips == 16 and results.test_subjects == 4
     assert results.outcome("real").gain is None and results.outcome("half-real").gain is not None
     head = summary(results)
