@@ -31,6 +31,19 @@ DARKEST_SHADOW = 0.4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class CropBytes:
+    """What a few frames show around the person, padded to one size, as bytes."""
+
+    planes: UInt8[Tensor, "b 11 height width"]
+    """rgb (3), mask, plate (3), known, sure, near, inside: the fields of `Crops` times 255."""
+    camera: Camera
+    """One per frame."""
+
+    def __len__(self) -> int:
+        return self.planes.shape[0]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Crops:
     """What a few frames show around the person, padded to one size."""
 
@@ -53,6 +66,13 @@ class Crops:
     def __len__(self) -> int:
         return self.rgb.shape[0]
 
+    @staticmethod
+    def of(crops: CropBytes) -> Crops:
+        """As floats in [0, 1]."""
+        x = crops.planes.float().div_(255.0)
+        known = (x[:, 7] > 0.999).float()
+        return Crops(x[:, :3], x[:, 3], x[:, 4:7] * known[:, None], known, x[:, 8], x[:, 9], x[:, 10], crops.camera)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CropStack:
@@ -72,6 +92,10 @@ class CropStack:
         return len(self.frames)
 
     def take(self, indices: Iterable[int], level: int = 1) -> Crops:
+        """`take_bytes` as floats."""
+        return Crops.of(self.take_bytes(indices, level))
+
+    def take_bytes(self, indices: Iterable[int], level: int = 1) -> CropBytes:
         """The chosen usable frames at 1/`level` of the resolution, padded at the right and below."""
         indices = list(indices)
         chosen = [self.images[level][i] for i in indices]
@@ -80,12 +104,9 @@ class CropStack:
         for image, one in zip(images, chosen, strict=True):
             image[:10, : one.shape[1], : one.shape[2]] = one
             image[10, : one.shape[1], : one.shape[2]] = 255
-        x = images.float().div_(255.0)
-        known = (x[:, 7] > 0.999).float()
         sizes = [(x.shape[1], x.shape[2]) for x in chosen]
         K = torch.stack([self.cameras[i].resized(size).K for i, size in zip(indices, sizes, strict=True)])
-        camera = Camera(K, self.cameras[0].T_cam_world.expand(len(K), 4, 4), (height, width))
-        return Crops(x[:, :3], x[:, 3], x[:, 4:7] * known[:, None], known, x[:, 8], x[:, 9], x[:, 10], camera)
+        return CropBytes(images, Camera(K, self.cameras[0].T_cam_world.expand(len(K), 4, 4), (height, width)))
 
     def over_truth(self, i: int) -> Crops:
         """The i-th usable frame at full size, with the true room as its plate where that is known for scoring."""

@@ -25,7 +25,7 @@ from avatars.crops import CropStack, boxes_of, load_crops
 from avatars.drawing import draw
 from avatars.errors import InputError
 from avatars.fit_config import FitConfig, Stage
-from avatars.fit_target import FitTarget, difference
+from avatars.fit_target import Comparison, crop_difference
 from avatars.gaussian_parameters import GaussianParameters, on_the_surface, refined
 from avatars.gaussians import Gaussians
 from avatars.metrics import Scores
@@ -247,7 +247,7 @@ def _iterate(
     """One step on a batch of rows; `tie` weighs the ties (twice as much in every other step, to save time)."""
     config, rig, p = fit.config, fit.rig, fit.parameters
     assert rig is not None and p is not None and fit.ties is not None
-    crops = fit.crops.take([fit.train[row] for row in rows.tolist()], stage.level)
+    crops = fit.crops.take_bytes([fit.train[row] for row in rows.tolist()], stage.level)
     correction, exposure = fit.pose.corrections.leaf(rows), fit.exposure.leaf(rows)
     betas = fit.betas if shape is None else shape
     surface = None if shape is None else rig.binding.interpolate(fit.body.shaped(shape)[0])
@@ -255,10 +255,9 @@ def _iterate(
     render = draw(rig, p, posed, crops.camera, exposure, shade=config.shading, surface=surface)
     dice = torch.rand(3, generator=fit.generator)
     colors = torch.rand(len(rows), 3, generator=fit.generator) * float(config.random_background)
-    target = FitTarget.of(crops, colors, over_plate=bool(dice[0] < 0.7))
-    shift = (int(dice[1] * 4), int(dice[2] * 4))
-    w = config.weights
-    loss = difference(render, target, ssim_weight=w.ssim, mask_weight=w.mask, shift=shift)
+    w, shift = config.weights, (int(dice[1] * 4), int(dice[2] * 4))
+    how = Comparison(bool(dice[0] < 0.7), w.ssim, w.mask, shift)
+    loss = crop_difference(render, crops, colors, how)
     optimizer.zero_grad(set_to_none=False)
     loss.backward()
     if tie:

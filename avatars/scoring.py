@@ -13,7 +13,7 @@ from torch import Tensor
 
 from avatars.crops import Crops
 from avatars.drawing import draw
-from avatars.fit_target import FitTarget, difference
+from avatars.fit_target import Comparison, crop_difference
 from avatars.metrics import Scores, psnr, ssim
 from avatars.motion import Motion
 from avatars.pose_refinement import PoseRefinement, between, carried_over
@@ -73,13 +73,13 @@ def fit_pose(fit: Fit, refinement: PoseRefinement, row: int, i: int, exposure: F
     rows = torch.tensor([row])
     best, best_loss = refinement.corrections.values[rows].clone(), math.inf
     for level, iterations in POSE_STEPS:
-        crop = fit.crops.take([i], level)
-        target = FitTarget.of(crop, torch.zeros(1, 3), over_plate=True)
+        crop = fit.crops.take_bytes([i], level)
+        how = Comparison(over_plate=True, ssim_weight=0.2, mask_weight=0.1)
         for step in range(iterations):
             correction = refinement.corrections.leaf(rows)
             posed = refinement.pose(fit.body, fit.betas, rows, correction)
             render = draw(fit.rig, frozen, posed, crop.camera, exposure, shade=fit.config.shading)
-            loss = difference(render, target, ssim_weight=0.2, mask_weight=0.1)
+            loss = crop_difference(render, crop, torch.zeros(1, 3), how)
             loss.backward()
             if level == POSE_STEPS[-1][0] and float(loss.detach()) < best_loss:
                 best, best_loss = correction.detach().clone(), float(loss.detach())

@@ -676,11 +676,12 @@ void project_backward(const Frame& f, const Splat* splats, int64_t begin, int64_
 }  // namespace
 }  // namespace splat
 
+#include "loss_kernels.inl"
 #include "skin_kernels.inl"
 
 namespace splat {
 
-extern const Kernels SPLAT_KERNELS = {SPLAT_NAME,    scratch_bytes,    project, draw,
-                                      draw_backward, project_backward, skin,    skin_backward};
+extern const Kernels SPLAT_KERNELS = {SPLAT_NAME, scratch_bytes, project,   draw,         draw_backward, project_backward,
+                                      skin,       skin_backward, compare,   sum_cells,    ssim_windows,  differentiate};
 
 }  // namespace splat

@@ -91,6 +91,13 @@ void lay_over(Address rgb, Address alpha, Address background, int64_t pixels, Ad
     splat::lay_over(at(rgb), at(alpha), at(background), pixels, at<uint8_t>(out), threads);
 }
 
+double image_loss(Address rgb, Address alpha, Address bytes, Address fill, int frames, int height, int width,
+                  bool over_plate, int shift_y, int shift_x, float ssim_weight, float mask_weight, Address v_rgb,
+                  Address v_alpha, int threads) {
+    return splat::image_loss({at(rgb), at(alpha), at<uint8_t>(bytes), at(fill), frames, height, width, over_plate, shift_y,
+                              shift_x, ssim_weight, mask_weight, at(v_rgb), at(v_alpha)}, threads);
+}
+
 // Uninitialized memory for a tensor, which comes back here when the tensor goes.
 using Memory = splat::Buffer<float>;
 using Memories = splat::Shelf<Memory, 16>;
@@ -119,6 +126,7 @@ NB_MODULE(_cpu, module) {
         .def("backward", &PyDrawing::backward, nb::call_guard<nb::gil_scoped_release>());
     module.def("skin", &skin, nb::call_guard<nb::gil_scoped_release>());
     module.def("skin_backward", &skin_backward, nb::call_guard<nb::gil_scoped_release>());
+    module.def("image_loss", &image_loss, nb::call_guard<nb::gil_scoped_release>());
     module.def("lay_over", &lay_over, nb::call_guard<nb::gil_scoped_release>());
     module.def("floats", &floats, "A tensor of so many float32, uninitialized.");
     module.def("instruction_set", [] { return std::string(splat::kernels().name); });

@@ -286,4 +286,71 @@ void lay_over(const float* rgb, const float* alpha, const float* background, int
     });
 }
 
+namespace {
+
+constexpr int kBand = 32;
+
+// Bands of all frames, in order; what is added up is added in that order.
+template <class Visit>
+void each_band(const std::vector<LossFrame>& frames, int threads, Visit visit) {
+    const int bands = (frames[0].height + kBand - 1) / kBand;
+    parallel(threads, bands * static_cast<int>(frames.size()), [&](int i) {
+        const LossFrame& f = frames[i / bands];
+        const int begin = i % bands * kBand;
+        visit(f, i, begin, std::min(begin + kBand, f.height));
+    });
+}
+
+std::vector<LossFrame> loss_frames(const Loss& l, std::vector<float>& memory) {
+    const int cells_x = std::max((l.width - l.shift_x) / 4, 0), cells_y = std::max((l.height - l.shift_y) / 4, 0);
+    const size_t plane = static_cast<size_t>(l.width) * l.height, cells = static_cast<size_t>(cells_x) * cells_y;
+    const size_t each = 6 * plane + 24 * cells;
+    memory.resize(each * l.frames);
+    std::vector<LossFrame> frames;
+    for (int i = 0; i < l.frames; ++i) {
+        float* at = memory.data() + i * each;
+        frames.push_back({l.rgb + 3 * plane * i, l.alpha + plane * i, l.bytes + 11 * plane * i,
+                          {l.fill[3 * i], l.fill[3 * i + 1], l.fill[3 * i + 2]}, l.over_plate, l.width, l.height,
+                          l.shift_x, l.shift_y, cells_x, cells_y, at, at + 3 * plane, at + 6 * plane,
+                          at + 6 * plane + 15 * cells, l.v_rgb + 3 * plane * i, l.v_alpha + plane * i});
+    }
+    return frames;
+}
+
+}  // namespace
+
+double image_loss(const Loss& l, int threads) {
+    static thread_local std::vector<float> memory;
+    const std::vector<LossFrame> frames = loss_frames(l, memory);
+    const int bands = (l.height + kBand - 1) / kBand;
+    std::vector<LossSums> parts(bands * frames.size());
+    each_band(frames, threads, [&](const LossFrame& f, int i, int begin, int end) { kernels().compare(f, begin, end, parts[i]); });
+    LossSums sums{};
+    for (const LossSums& part : parts) {
+        sums.weight += part.weight, sums.error += part.error;
+        sums.mask_weight += part.mask_weight, sums.mask_error += part.mask_error;
+    }
+    sums.weight = std::max(sums.weight, 1.0), sums.mask_weight = std::max(sums.mask_weight, 1.0);
+    std::vector<double> similarity(3 * frames.size());
+    const int windows_x = frames[0].cells_x - 1, windows_y = frames[0].cells_y - 1;
+    const double windows = 3.0 * l.frames * std::max(windows_x, 0) * std::max(windows_y, 0);
+    const bool with_ssim = l.ssim_weight > 0.0f && windows > 0;
+    if (with_ssim)
+        parallel(threads, 3 * l.frames, [&](int i) {
+            const LossFrame& f = frames[i / 3];
+            kernels().sum_cells(f, i % 3, 0, f.cells_y);
+            float* derivatives = f.derivatives + static_cast<size_t>(i % 3) * 3 * f.cells_x * f.cells_y;
+            similarity[i] = kernels().ssim_windows(f, i % 3, derivatives);
+        });
+    const float share = with_ssim ? l.ssim_weight : 0.0f;
+    const LossScales scales{static_cast<float>((1 - l.ssim_weight) / (3 * sums.weight)),
+                            with_ssim ? static_cast<float>(-share / (64 * windows)) : 0.0f,
+                            static_cast<float>(l.mask_weight / sums.mask_weight)};
+    each_band(frames, threads, [&](const LossFrame& f, int, int begin, int end) { kernels().differentiate(f, begin, end, scales); });
+    double total_similarity = 0;
+    for (double each : similarity) total_similarity += each;
+    return (1 - l.ssim_weight) * sums.error / sums.weight + (with_ssim ? share * (1 - total_similarity / windows) : 0.0) +
+           l.mask_weight * sums.mask_error / sums.mask_weight;
+}
+
 }  // namespace splat

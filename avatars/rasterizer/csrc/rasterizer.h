@@ -39,6 +39,19 @@ void skin_frame_backward(const Skin& skin, const SkinGradient& gradient, int thr
 // A frame over a background, to bytes: rgb (3 planes) premultiplied by alpha, background (3 planes), row-major pixels out.
 void lay_over(const float* rgb, const float* alpha, const float* background, int64_t pixels, uint8_t* out, int threads);
 
+// The loss of frames of one size and its gradients by rgb and alpha (both frames x planes x height x width).
+struct Loss {
+    const float *rgb, *alpha;
+    const uint8_t* bytes;
+    const float* fill;  // frames x 3
+    int frames, height, width;
+    bool over_plate;
+    int shift_y, shift_x;
+    float ssim_weight, mask_weight;
+    float *v_rgb, *v_alpha;
+};
+double image_loss(const Loss& loss, int threads);
+
 // The kernels in use, the fastest that this processor runs; another by name ("plain", "avx2", "avx512").
 const Kernels& kernels();
 bool use_kernels(const char* name);

@@ -108,6 +108,29 @@ struct SkinGradient {
     bool add_quats;  // to what is there, or replace it
 };
 
+// A frame that is fitted: what was drawn, and the crop that it is held against (crops.py), as bytes: rgb (3), mask,
+// plate (3), known, sure, near, inside.
+struct LossFrame {
+    const float *rgb, *alpha;  // 3 and 1 planes
+    const uint8_t* bytes;      // 11 planes
+    float fill[3];             // laid under where the plate is not
+    bool over_plate;
+    int width, height;
+    int shift_x, shift_y, cells_x, cells_y;  // SSIM's grid of 4x4 cells; a window is 2x2 cells
+    float *image, *target;                   // 3 planes each: composite and target
+    float *cells, *derivatives;              // 3 channels x 5 and x 3 planes of cells
+    float *v_rgb, *v_alpha;
+};
+
+struct LossSums {
+    double weight, error, mask_weight, mask_error;
+};
+
+// What each part of the loss is multiplied by in the gradient.
+struct LossScales {
+    float error, ssim, mask;
+};
+
 struct Kernels {
     const char* name;
     // What `scratch` must hold, 64-byte aligned.
@@ -123,6 +146,10 @@ struct Kernels {
                              const uint8_t* seen, const Gradient&);
     void (*skin)(const Skin&, int64_t begin, int64_t end, const Skinned&);
     void (*skin_backward)(const Skin&, int64_t begin, int64_t end, const SkinGradient&);
+    void (*compare)(const LossFrame&, int begin, int end, LossSums&);
+    void (*sum_cells)(const LossFrame&, int channel, int begin, int end);
+    double (*ssim_windows)(const LossFrame&, int channel, float* derivatives);
+    void (*differentiate)(const LossFrame&, int begin, int end, const LossScales&);
 };
 
 extern const Kernels kernels_plain;
