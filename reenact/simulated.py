@@ -119,6 +119,7 @@ class SimulatedSet:
     failures: tuple[str, ...]
     """Training clips that could not be tracked, and reenactments that could not be made, with the reason."""
     seconds: dict[str, float]
+    """By stage, over all calls."""
 
     @property
     def real(self) -> Path:
@@ -156,7 +157,16 @@ def make_simulated_set(out: str | Path, config: SimulatedConfig) -> SimulatedSet
         failures = [reason for reason in _each(track_scene, tasks, config.jobs) if reason]
     with clock.stage("reenact"):
         failures += reenact_all(out, config)
-    return SimulatedSet(out, tuple(failures), {name: round(s, 1) for name, s in clock.seconds.items()})
+    return SimulatedSet(out, tuple(failures), _spent(out, clock))
+
+
+def _spent(out: Path, clock: StageClock) -> dict[str, float]:
+    """Seconds by stage over all calls that came to their end, this one included."""
+    path = out / "seconds.json"
+    before = read_json(path) if path.is_file() else {}
+    seconds = {name: round(before.get(name, 0.0) + s, 1) for name, s in clock.seconds.items()}
+    write_json(path, seconds)
+    return seconds
 
 
 def scenes_of(config: SimulatedConfig) -> list[Scene]:
