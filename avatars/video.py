@@ -18,6 +18,8 @@ from avatars.files import atomic_path
 log = logging.getLogger(__name__)
 
 TIME_BASE = Fraction(1, 90_000)
+DENSE = 4
+"""Frames are decoded in sequence when at least one of this many is wanted; else decord jumps from one to the next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,9 @@ def read_frames(info: VideoInfo, indices: np.ndarray | None = None) -> Iterator[
 
 
 def _decoded(info: VideoInfo, wanted: np.ndarray) -> Iterator[np.ndarray]:
-    reader = _decord_reader(info)
+    # decord decodes ahead of a slow consumer without a bound that counts (gigabytes), and is no faster in sequence
+    in_sequence = len(wanted) and DENSE * len(wanted) > wanted[-1]
+    reader = None if in_sequence else _decord_reader(info)
     if reader is None:
         yield from _decoded_by_pyav(info, wanted)
         return

@@ -68,10 +68,10 @@ def test_phone_rotation_is_undone(clip: Path, degrees: int) -> None:
     assert np.abs(frames.astype(int) - upright).mean() < 3
 
 
-def test_decord_and_pyav_give_the_same_frames(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_decord_and_pyav_give_the_same_frames(clip: Path) -> None:
     pytest.importorskip("decord")
-    with_decord, _ = load_frames(clip)
-    monkeypatch.setattr(video, "_decord_reader", lambda info: None)
+    reader = video._decord_reader(probe(clip))
+    with_decord = np.stack([reader[i].asnumpy() for i in range(12)])
     with_pyav, _ = load_frames(clip)
     assert np.abs(with_decord.astype(int) - with_pyav).max() <= 2
 
@@ -83,6 +83,18 @@ def test_chosen_frames_are_the_chosen_ones(clip: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(video, "_decord_reader", lambda info: None)
     everything, _ = load_frames(clip)
     np.testing.assert_array_equal(np.stack(list(read_frames(info, chosen))), everything[chosen])
+
+
+def test_sparse_frames_are_jumped_to_and_dense_ones_read_in_sequence(clip: Path, monkeypatch) -> None:
+    pytest.importorskip("decord")
+    frames, info = load_frames(clip)
+    opened = []
+    reader = video._decord_reader
+    monkeypatch.setattr(video, "_decord_reader", lambda info: opened.append(info) or reader(info))
+    for chosen, jumps in (([3, 11], 1), ([2, 5, 8, 11], 0), ([0, 1], 0)):
+        opened.clear()
+        np.testing.assert_array_equal(np.stack(list(read_frames(info, np.array(chosen)))), frames[chosen])
+        assert len(opened) == jumps
 
 
 def not_a_video(folder: Path) -> Path:
