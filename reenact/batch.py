@@ -6,13 +6,15 @@ import difflib
 import glob
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from avatars.errors import InputError
 from avatars.files import read_json
+from reenact.quotas import Quotas
 
+_TOTALS = ("clips", "per_class", "per_identity")
 MOTION_SUFFIXES = (".npz", ".bvh", ".pt", ".pth", ".pkl", ".pickle", ".joblib")
 
 
@@ -24,6 +26,10 @@ class AvatarEntry:
     name: str
     """Subject in the manifest; default: the folder's name."""
     licence: str = ""
+    consent: str = ""
+    """What the person agreed to; default: what `avatars fit --consent` kept. Without it no export is made."""
+    strata: tuple[tuple[str, str], ...] = ()
+    """What the person is, for quotas and coverage: (("sex", "female"), ("age", "adult"), ...)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +84,8 @@ class Batch:
     """H.264 quality: 0 is lossless, 18 hardly visible, 28 small."""
     body: Path | None = None
     """Body file the avatars belong to; None: the default body."""
+    quotas: Quotas = field(default_factory=Quotas)
+    """How many clips of what; without quotas all."""
 
 
 def load_batch(path: str | Path) -> Batch:
@@ -134,6 +142,7 @@ def _settings(document: dict[str, Any], folder: Path, where: str) -> dict[str, A
         "match_light": ("match_light", _flag),
         "crf": ("crf", _whole(0, 51)),
         "body": ("body", lambda value, at: _existing(folder, _text(value, at), at)),
+        "quotas": ("quotas", _quotas),
     }
     return {
         field: read(document[key], f"{where}: {key}")
@@ -178,12 +187,23 @@ def _existing(folder: Path, name: str, where: str) -> Path:
 
 
 def _avatar(item: dict[str, Any], path: Path, where: str) -> AvatarEntry:
-    _check_keys(item, {"path", "name", "licence"}, {"path"}, where)
+    _check_keys(item, {f.name for f in fields(AvatarEntry)}, {"path"}, where)
     if not path.is_dir():
         raise InputError(f"{where}: {path} is a file; an avatar is the folder that `avatars fit` wrote.")
     return AvatarEntry(
-        path, _optional_text(item, "name", where) or path.resolve().name, _optional_text(item, "licence", where)
+        path,
+        _optional_text(item, "name", where) or path.resolve().name,
+        _optional_text(item, "licence", where),
+        _optional_text(item, "consent", where) or _consent_in(path),
+        tuple((key, str(value)) for key, value in _mapping(item.get("strata") or {}, f"{where}: strata").items()),
     )
+
+
+def _consent_in(avatar: Path) -> str:
+    """What `avatars fit --consent` kept with an avatar; "" where there is nothing."""
+    card = avatar / "avatar.json"
+    found = read_json(card) if card.is_file() else {}
+    return str(found.get("consent") or "") if isinstance(found, dict) else ""
 
 
 def _motion(item: dict[str, Any], path: Path, where: str) -> MotionEntry:
@@ -228,6 +248,24 @@ def _background(item: dict[str, Any], path: Path, where: str) -> BackgroundEntry
         raise InputError(f"{where}: give `at` or `distance_m`, not both.")
     name = _optional_text(item, "name", where) or path.stem
     return BackgroundEntry(path, name, **values, licence=_optional_text(item, "licence", where))
+
+
+def _quotas(value: Any, where: str) -> Quotas:
+    found = _mapping(value, where)
+    _check_keys(found, {f.name for f in fields(Quotas)}, set(), where)
+    count = _whole(0, 10**9)
+    totals = {k: count(found[k], f"{where}: {k}") for k in _TOTALS if found.get(k) is not None}
+    strata = []
+    for name, wanted in _mapping(found.get("strata") or {}, f"{where}: strata").items():
+        at = f"{where}: strata: {name}"
+        strata.append((name, tuple((value, count(n, f"{at}: {value}")) for value, n in _mapping(wanted, at).items())))
+    return Quotas(**totals, strata=tuple(strata))
+
+
+def _mapping(value: Any, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise InputError(f"{where} is {_shown(value)}, expected `name: value` pairs.")
+    return {str(key): item for key, item in value.items()}
 
 
 def _named_once(entries: tuple[Any, ...], where: str) -> tuple[Any, ...]:

@@ -1,4 +1,4 @@
-"""The `reenact` command: features, run, demo."""
+"""The `reenact` command: features, plan, run, demo."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ import tyro
 from avatars import console
 from reenact.demo_command import DemoCommand
 from reenact.features_command import FeaturesCommand
+from reenact.plan_command import PlanCommand
 from reenact.run_command import RunCommand
 
 Commands = (
     Annotated[FeaturesCommand, tyro.conf.subcommand("features")]
+    | Annotated[PlanCommand, tyro.conf.subcommand("plan")]
     | Annotated[RunCommand, tyro.conf.subcommand("run")]
     | Annotated[DemoCommand, tyro.conf.subcommand("demo")]
 )

@@ -1,7 +1,7 @@
 """Batch -> Plan: one line per clip, with an id that is the hash of everything that makes the clip what it is.
 
 A plan is a function of the batch and the contents of its files alone: the same batch gives the same plan anywhere, and
-a clip whose id is in the output folder need not be made again.
+a clip whose id is in the output folder need not be made again. A plan that was written is never changed.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,12 @@ import numpy as np
 
 from avatars import __version__
 from avatars.errors import InputError
-from avatars.files import atomic_path, sha256_of, write_json
-from reenact.batch import AvatarEntry, BackgroundEntry, Batch, MotionEntry
+from avatars.files import atomic_path, read_json, sha256_of, write_json
+from reenact.batch import AvatarEntry, BackgroundEntry, Batch, MotionEntry, load_batch
+from reenact.quotas import Candidate, CoverageRow, Quotas, chosen_by, coverage
 
+RECIPE = 2
+"""Goes up whenever the same inputs and settings give other pixels or labels than before; a part of every id."""
 AVATAR_FILES = ("avatar.json", "gaussians.safetensors")
 
 
@@ -60,34 +63,141 @@ class Plan:
         """What every clip has in common, as JSON."""
         return _settings(self.batch)
 
-    def inputs(self) -> dict[str, list[dict[str, Any]]]:
-        """Every input with its path and hash, as JSON."""
-        return {
-            "avatars": _described(self.batch.avatars, self.avatar_sha256),
-            "motions": _described(self.batch.motions, self.motion_sha256),
-            "backgrounds": _described(self.batch.backgrounds, self.background_sha256),
-        }
+    def candidate(self, clip: PlannedClip) -> Candidate:
+        """A clip as quotas count it."""
+        avatar = self.batch.avatars[clip.avatar]
+        return Candidate(clip.label, avatar.name, avatar.strata)
+
+    def coverage(self) -> list[CoverageRow]:
+        """Clips per class, identity and value of every stratum, with what the quotas lack."""
+        possible = [
+            Candidate(label, avatar.name, avatar.strata)
+            for label in dict.fromkeys(motion.label for motion in self.batch.motions)
+            for avatar in self.batch.avatars
+        ]
+        return coverage(self.batch.quotas, [self.candidate(clip) for clip in self.clips], possible)
 
 
 def make_plan(batch: Batch) -> Plan:
-    """Choose backgrounds for every avatar and motion, and give each clip its id. Reads every input once, to hash it.
+    """Choose backgrounds for every avatar and motion, give each clip its id, and keep what the quotas ask for. Reads
+    every input once, to hash it.
 
     Raises InputError when an input is listed twice or is not what it should be.
     """
-    avatars = tuple(avatar_sha256(entry.path) for entry in batch.avatars)
-    motions = tuple(content_sha256(entry.path) for entry in batch.motions)
-    backgrounds = tuple(sha256_of(entry.path) for entry in batch.backgrounds)
+    hashes = _hashes(batch)
+    avatars, motions, backgrounds = hashes
+    standing = [_standing(entry) for entry in batch.backgrounds]
+    recipe = [_settings(batch), __version__, RECIPE]
     clips = []
     for a, avatar in enumerate(avatars):
         for m, motion in enumerate(motions):
             label = batch.motions[m].label
             order = _rng(batch.seed, avatar, motion, label).permutation(len(backgrounds))
             for b in sorted(order[: batch.backgrounds_per_pair].tolist()):
-                made_of = [avatar, motion, label, backgrounds[b], _standing(batch.backgrounds[b])]
-                clip_id = _digest([*made_of, _settings(batch), __version__])[:16]
+                clip_id = _digest([avatar, motion, label, backgrounds[b], standing[b], *recipe])[:16]
                 clips.append(PlannedClip(clip_id, label, a, m, b))
     _refuse_twins(clips, batch)
-    return Plan(batch, avatars, motions, backgrounds, tuple(clips))
+    every = Plan(batch, *hashes, tuple(clips))
+    chosen = chosen_by(batch.quotas, [every.candidate(clip) for clip in clips], batch.seed)
+    return replace(every, clips=tuple(clips[i] for i in chosen))
+
+
+def _hashes(batch: Batch) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    """Of the avatars, the motions and the backgrounds."""
+    return (
+        tuple(avatar_sha256(entry.path) for entry in batch.avatars),
+        tuple(content_sha256(entry.path) for entry in batch.motions),
+        tuple(sha256_of(entry.path) for entry in batch.backgrounds),
+    )
+
+
+def plan_of(path: str | Path) -> Plan:
+    """The plan of a BATCH.yaml, or the one that was written into a data set's folder (the folder or its plan.jsonl).
+
+    Raises InputError when the batch cannot be used, or an input is no longer the one that was planned with.
+    """
+    path = Path(path)
+    if path.is_dir() or path.suffix == ".jsonl":
+        return read_plan(path if path.is_dir() else path.parent)
+    return make_plan(load_batch(path))
+
+
+def read_plan(out: Path, *, check_inputs: bool = True) -> Plan:
+    """The plan in a data set's folder.
+
+    Raises InputError when there is none, or, with `check_inputs`, when an input has changed since.
+    """
+    clips = tuple(read_clips(out))
+    card = read_json(out / "batch.json")
+    try:
+        batch = _batch_from(card, out)
+        hashes = tuple(tuple(entry["sha256"] for entry in card[kind]) for kind in _KINDS)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{out / 'batch.json'} was written by another version ({error!r}). Plan again.") from None
+    if check_inputs:
+        _refuse_changes(batch, hashes, out)
+    return Plan(batch, hashes[0], hashes[1], hashes[2], clips)
+
+
+def read_clips(out: Path) -> list[PlannedClip]:
+    """The lines of the plan in a data set's folder. Raises InputError when there is none."""
+    path = out / "plan.jsonl"
+    if not path.is_file():
+        raise InputError(f"{out} holds no plan.jsonl. Make one with `reenact plan BATCH.yaml`.")
+    try:
+        rows = json.loads("[" + ",".join(path.read_text(encoding="utf-8").splitlines()) + "]")
+        return [PlannedClip(**row) for row in rows]
+    except (json.JSONDecodeError, TypeError) as error:
+        raise InputError(f"{path} is damaged ({error}). Make it again with `reenact plan BATCH.yaml`.") from None
+
+
+_KINDS = ("avatars", "motions", "backgrounds")
+
+
+def _batch_from(card: dict[str, Any], out: Path) -> Batch:
+    """The batch that batch.json describes."""
+    entries = {
+        kind: tuple(_entry(cls, row) for row in card[kind])
+        for kind, cls in zip(_KINDS, (AvatarEntry, MotionEntry, BackgroundEntry), strict=True)
+    }
+    settings = {key: _frozen(value) for key, value in card["settings"].items()}
+    quotas = {key: _frozen(value) for key, value in card["quotas"].items()}
+    return Batch(
+        **entries,
+        **settings,
+        out=out,
+        backgrounds_per_pair=card["backgrounds_per_pair"],
+        body=None if card["body"] is None else Path(card["body"]),
+        quotas=Quotas(**quotas),
+    )
+
+
+def _entry(cls: type, row: dict[str, Any]) -> Any:
+    values = {f.name: _frozen(row[f.name]) for f in fields(cls) if f.name in row}
+    return cls(**{**values, "path": Path(row["path"])})
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value
+
+
+def _refuse_changes(batch: Batch, planned: tuple[tuple[str, ...], ...], out: Path) -> None:
+    for entries, before, now in zip(
+        (batch.avatars, batch.motions, batch.backgrounds), planned, _hashes_there(batch), strict=True
+    ):
+        for entry, old, new in zip(entries, before, now, strict=True):
+            if old != new:
+                raise InputError(
+                    f"{entry.path} is no longer what the plan in {out} was made with. Restore it, or plan again into "
+                    "another folder."
+                )
+
+
+def _hashes_there(batch: Batch) -> tuple[tuple[str, ...], ...]:
+    for entry in (*batch.avatars, *batch.motions, *batch.backgrounds):
+        if not entry.path.exists():
+            raise InputError(f"Nothing at {entry.path}, which the plan in {batch.out} was made with. Restore it.")
+    return _hashes(batch)
 
 
 def avatar_sha256(folder: Path) -> str:
@@ -128,9 +238,7 @@ def open_output(plan: Plan) -> Path:
         return out
     if out.is_dir() and any(out.iterdir()):
         raise InputError(f"{out} already exists and holds no plan; nothing was overwritten. Choose another `out:`.")
-    write_json(
-        out / "batch.json", {"made_by": f"splat-avatars {__version__}", "settings": plan.settings()} | plan.inputs()
-    )
+    write_json(out / "batch.json", _card(plan))
     with atomic_path(plan_path) as aside:
         aside.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
     return out
@@ -153,8 +261,24 @@ def _standing(entry: BackgroundEntry) -> dict[str, Any]:
     return {name: getattr(entry, name) for name in names}
 
 
-def _described(entries: tuple[AvatarEntry | MotionEntry | BackgroundEntry, ...], hashes: tuple[str, ...]) -> list[dict]:
-    return [{**asdict(e), "path": str(e.path), "sha256": sha} for e, sha in zip(entries, hashes, strict=True)]
+def _card(plan: Plan) -> dict[str, Any]:
+    """Everything but the clips, as JSON."""
+    batch = plan.batch
+    hashes = (plan.avatar_sha256, plan.motion_sha256, plan.background_sha256)
+    entries = (batch.avatars, batch.motions, batch.backgrounds)
+    described = {
+        kind: [{**asdict(e), "path": str(e.path.absolute()), "sha256": sha} for e, sha in zip(es, hs, strict=True)]
+        for kind, es, hs in zip(_KINDS, entries, hashes, strict=True)
+    }
+    return {
+        "made_by": f"splat-avatars {__version__}",
+        "recipe": RECIPE,
+        "settings": plan.settings(),
+        "backgrounds_per_pair": batch.backgrounds_per_pair,
+        "body": None if batch.body is None else str(batch.body.absolute()),
+        "quotas": asdict(batch.quotas),
+        **described,
+    }
 
 
 def _digest(value: Any) -> str:
