@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import UInt8
@@ -28,6 +29,9 @@ class SourceVideo:
     sha256: str
     size_hw: tuple[int, int]
     """As displayed, upright."""
+    keypoints: str = ""
+    """File that the keypoints were read from, and its hash; empty where a detector found them."""
+    keypoints_sha256: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +83,7 @@ class Track:
         try:
             video, camera, config = receipt["video"], receipt["camera"], receipt["config"]
             config["body"] = Path(config["body"]) if config["body"] else None
+            config["backend"] = tuple(config.get("backend", ()))
             return Track(
                 motion=Motion.load(folder / "motion.npz"),
                 camera=Camera(torch.tensor(camera["K"]), torch.tensor(camera["T_cam_world"]), _pair(camera["size_hw"])),
@@ -92,9 +97,10 @@ class Track:
             raise InputError(f"{folder / 'track.json'} is not a track's receipt (missing or odd: {error}).") from None
 
 
-def plain(config: TrackConfig) -> dict[str, str | int | float | bool | None]:
+def plain(config: TrackConfig) -> dict[str, Any]:
     """A config as JSON can hold it."""
     values = {field.name: getattr(config, field.name) for field in fields(config)}
+    values["backend"] = list(config.backend)
     return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
 
 

@@ -23,11 +23,16 @@ class TrackConfig:
     """Whom to follow when several people are in view: nobody (stop), the largest, or a number counted from left to
     right in the first frame that shows several, 0 first. The others are ignored."""
     detector: str = "mediapipe"
-    """Keypoint detector: mediapipe, rtmlib or mmpose, and `+segment-anything` behind it for its masks."""
+    """Keypoint detector: mediapipe, rtmlib or mmpose, and `+segment-anything` behind it for its masks; none, with
+    keypoints from a file, for those alone."""
     face: Literal["none", "deca"] = "none"
     """Network that sees the jaw and the expression."""
     hands: Literal["none", "hand4whole"] = "none"
     """Network that sees the fingers."""
+    backend: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """NAME.OPTION=VALUE, once for each: where a backend's pieces lie, for example rtmlib.weights=FILE,
+    rtmlib.python=ENV, mmpose.model=CONFIG, segment-anything.device=cuda, deca.repository=DIR. What is not given is read
+    from the environment (RTMLIB_WEIGHTS, ...)."""
     body: Path | None = None
     """SMPL-X npz; default: the environment variable SMPLX_BODY, else the free default body."""
     masks: bool = True
@@ -46,6 +51,9 @@ class TrackCommand:
     """Folder to make."""
     overlay: Path | None = None
     """Also write a video with skeleton, mesh outline and mask drawn over the frames."""
+    keypoints: Path | None = None
+    """Json of 133 (MMPose) or OpenPose's keypoints, or a folder of one per frame, used in place of the detector's; its
+    masks and 3D hints are kept, unless --detector none."""
     config: Annotated[TrackConfig, tyro.conf.arg(name="")] = field(default_factory=TrackConfig)
 
     def run(self) -> None:
@@ -60,11 +68,12 @@ class TrackCommand:
 
         self.check()
         clock = StageClock()
-        track = track_video(self.video, config=self.config, clock=clock, work=self.output / NAME)
+        work = self.output / NAME
+        track = track_video(self.video, config=self.config, clock=clock, work=work, keypoints_file=self.keypoints)
         with clock.stage("save"):
             track = Track.load(track.save(self.output))  # its masks now lie in the folder
             write_confidence_plot(self.output / "confidence.png", track.motion, track.camera, title=self.video.name)
-            shutil.rmtree(self.output / NAME)
+            shutil.rmtree(work)
         if self.overlay is not None:
             from avatars.overlay import write_overlay
 

@@ -22,9 +22,11 @@ from avatars.files import sha256_of
 from avatars.fit_windows import fit_clip
 from avatars.joint_confidence import joint_confidence
 from avatars.motion import Motion
-from avatars.perception.backends import whole_body_detector
+from avatars.perception.backend_table import options_by_name
+from avatars.perception.backends import WholeBodyDetector, whole_body_detector
 from avatars.perception.chosen_person import ChosenPerson, choose_person, sample_step
 from avatars.perception.containers import Keypoints
+from avatars.perception.imported_keypoints import NoDetector, content_hash, laid_over, read_keypoints
 from avatars.perception.mediapipe_people import MediaPipePeople
 from avatars.perception_stage import Perceived, perceive
 from avatars.progress import StageClock, progress
@@ -52,13 +54,15 @@ def track_video(
     body: Body | None = None,
     clock: StageClock | None = None,
     work: str | Path | None = None,
+    keypoints_file: str | Path | None = None,
     check: Callable[[Perceived], None] | None = None,
 ) -> Track:
     """Follow the one person in a video.
 
     With `work`, finished pieces are kept in that folder, and pieces that the same job left there are taken up; the
     track's masks are read from there. `check` judges what was seen before the pose is fitted; without it, two people
-    are refused unless `config.person` says whom to follow.
+    are refused unless `config.person` says whom to follow. With `keypoints_file`, its keypoints take the place of the
+    detector's (`load_keypoints_json`).
 
     Raises InputError when the file is no video, when nobody is in it, or when what was seen is refused.
     """
@@ -66,18 +70,22 @@ def track_video(
     if config.iterations < MIN_ITERATIONS:
         raise InputError(f"--iterations {config.iterations} is too few for a fit; take {MIN_ITERATIONS} or more.")
     info = probe(path)
-    detector = whole_body_detector(config.detector)
-    networks = FaceAndHands.open(config.face, config.hands)
+    imported = None if keypoints_file is None else read_keypoints(keypoints_file, info.size_hw, info.n_frames)
+    detector = open_detector(config, imported=imported is not None)
+    options = options_by_name(config.backend)
+    networks = FaceAndHands.open(config.face, config.hands, options.get(config.face), options.get(config.hands))
     with clock.stage("body model"):
         body = body or Body.load(config.body)
     source = SourceVideo(str(info.path), sha256_of(info.path), info.size_hw)
+    if keypoints_file is not None:
+        source = replace(source, keypoints=str(keypoints_file), keypoints_sha256=content_hash(keypoints_file))
     folder = None if work is None else WorkFolder.open(work, _job(source, config, body))
     try:
         with clock.stage("perception"):
-            seen = perceive_video(info, config, detector=detector, work=folder)
+            seen = perceive_video(info, config, detector=detector, imported=imported, work=folder)
         if check is not None:
             check(seen)
-        elif config.person == "only":
+        elif config.person == "only" and imported is None:
             require_one_person(seen.quality, info.path)
         return _fitted(info, source, seen, networks, body, config, clock, folder)
     except InputError:
@@ -86,20 +94,41 @@ def track_video(
         raise
 
 
+def open_detector(config: TrackConfig, *, imported: bool = False) -> WholeBodyDetector:
+    """The detector that a config names, with its pieces there. Raises InputError, BackendMissing."""
+    options = options_by_name(config.backend)
+    if config.detector == "none":
+        if not imported:
+            raise InputError("--detector none sees nobody; give --keypoints FILE, or take another detector.")
+        return NoDetector()
+    keypoints, _, masks = config.detector.partition("+")
+    return whole_body_detector(config.detector, options.get(keypoints), options.get(masks))
+
+
 def perceive_video(
-    info: VideoInfo, config: TrackConfig, *, detector: object | None = None, work: WorkFolder | None = None
+    info: VideoInfo,
+    config: TrackConfig,
+    *,
+    detector: WholeBodyDetector | None = None,
+    imported: Keypoints | None = None,
+    work: WorkFolder | None = None,
 ) -> Perceived:
     """What is seen of the person to be followed. Raises InputError when nobody is."""
-    detector = detector or whole_body_detector(config.detector)
+    detector = detector or open_detector(config)
+    masks = config.masks and config.detector != "none"
     person = None if config.person == "only" else _chosen_person(info, config.person, work)
-    seen = perceive(info, detector, masks=config.masks, person=person, work=work)
+    seen = perceive(info, detector, masks=masks, person=person, work=work)
+    if imported is not None:
+        keypoints, same = laid_over(imported, seen.keypoints)
+        seen = replace(seen, keypoints=keypoints, masks=None if seen.masks is None else seen.masks.without(~same))
     require_person(seen.keypoints.valid, info.path)
     return seen
 
 
 def _job(source: SourceVideo, config: TrackConfig, body: Body) -> dict[str, object]:
     """What determines a track's pieces."""
-    return {"version": __version__, "video": source.sha256, "body": body.sha256, **plain(config)}
+    inputs = {"video": source.sha256, "keypoints": source.keypoints_sha256, "body": body.sha256}
+    return {"version": __version__, **inputs, **plain(config)}
 
 
 def _fitted(
@@ -114,7 +143,12 @@ def _fitted(
 ) -> Track:
     with clock.stage("pose fit"):
         motion, camera, keypoints = track_keypoints(
-            seen.keypoints, torch.from_numpy(info.times_s), body, config=config, name=info.path.stem, work=work
+            seen.keypoints,
+            torch.from_numpy(info.times_s),
+            body,
+            config=replace(config, detector="imported") if source.keypoints else config,  # its points lie elsewhere
+            name=info.path.stem,
+            work=work,
         )
     if networks.any:
         with clock.stage("face and hands"):

@@ -15,17 +15,19 @@ from avatars import fit_windows, perception_stage
 from avatars.body import JOINT_NAMES, Body
 from avatars.confidence_plot import write_confidence_plot
 from avatars.errors import InputError
-from avatars.files import read_json
+from avatars.files import read_json, sha256_of, write_json
 from avatars.fit_windows import overlapping_windows
 from avatars.joint_confidence import PARTS, part_confidence
 from avatars.mask_stack import MaskStack
+from avatars.perception.backend_table import options_by_name, resolved
 from avatars.perception.chosen_person import choose_person
 from avatars.perception.containers import MIRRORED, Detection
+from avatars.perception.mediapipe_holistic import MediaPipeHolistic
 from avatars.perception_stage import perceive
 from avatars.spans import DOUBTFUL, Span, unsure_spans
 from avatars.studio.capture import sample_capture
 from avatars.track_command import TrackConfig
-from avatars.tracking import Track, track_keypoints, track_video
+from avatars.tracking import Track, open_detector, track_keypoints, track_video
 from avatars.video import load_frames, probe, read_frames, write_video
 from avatars.work_folder import WorkFolder
 
@@ -265,7 +267,7 @@ def waving(body: Body, tmp_path_factory: pytest.TempPathFactory) -> tuple[np.nda
     from PIL import Image
 
     folder = tmp_path_factory.mktemp("waving") / "capture"
-    capture = sample_capture(folder, seed=3, action="wave", fps=3.0, size_hw=(256, 256), body=body)
+    capture = sample_capture(folder, seed=3, action="wave", fps=2.0, size_hw=(256, 256), body=body)
     return load_frames(capture.video)[0], np.array(Image.open(folder / "background.png").convert("RGB"))
 
 
@@ -376,3 +378,56 @@ def test_spans_come_back_with_the_track(hard_track: Track, tmp_path: Path) -> No
     told = read_json(tmp_path / "track" / "track.json")["unsure"]
     assert [span["kind"] for span in told] == [span.kind for span in unsure_spans(loaded.motion)]
     assert torch.allclose(loaded.quality.sharpness, hard_track.quality.sharpness, equal_nan=True)
+
+
+# ------------------------------------------------------------------------------------------------ imported keypoints
+
+
+@pytest.fixture(scope="module")
+def mmpose_json(waving, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, np.ndarray]:
+    """A clip, what MMPose would write of it (two pixels off from what our detector sees), and those pixels."""
+    folder = tmp_path_factory.mktemp("imported")
+    video = write_video(folder / "wave.mp4", waving[0], fps=FPS, crf=2)
+    found = perceive(probe(video), MediaPipeHolistic(), masks=False).keypoints
+    xy = found.xy.numpy() + 2.0
+    frames = [
+        {"frame_id": i, "instances": [{"keypoints": (xy[i] - 0.5).tolist(), "keypoint_scores": score.tolist()}]}
+        for i, score in enumerate(found.score.numpy())
+    ]
+    return video, write_json(folder / "wave.json", frames[:-1]), xy
+
+
+def test_keypoints_of_a_json_take_the_detectors_place(mmpose_json, body: Body, tmp_path: Path) -> None:
+    video, file, xy = mmpose_json
+    config = TrackConfig(iterations=20)
+    track = track_video(video, body=body, config=config, keypoints_file=file)
+    assert track.motion.valid.tolist() == [True] * (len(xy) - 1) + [False]  # the file ends a frame early
+    torch.testing.assert_close(track.keypoints.xy[:-1, :17], torch.from_numpy(xy[:-1, :17]), atol=1e-3, rtol=0)
+    assert track.masks[:-1].amax((1, 2)).min() > 200 and track.masks[-1].max() == 0
+    assert torch.isfinite(track.keypoints.world_m[:, 5:17]).all()
+    loaded = Track.load(track.save(tmp_path / "track"))
+    assert loaded.video.keypoints_sha256 == sha256_of(file) and loaded.config == config
+    alone = track_video(video, body=body, config=replace(config, detector="none"), keypoints_file=file)
+    assert alone.masks is None and torch.isfinite(alone.motion.poses).all()
+
+
+def test_keypoints_of_another_video_are_refused(mmpose_json, waving, tmp_path: Path) -> None:
+    _, file, xy = mmpose_json
+    short = write_video(tmp_path / "short.mp4", waving[0][:4], fps=FPS)
+    with pytest.raises(InputError, match=rf"wave\.json holds {len(xy) - 1} frames, the video 4"):
+        track_video(short, keypoints_file=file)
+    with pytest.raises(InputError, match="--detector none sees nobody"):
+        track_video(short, config=TrackConfig(detector="none"))
+
+
+def test_the_pieces_of_a_backend_can_be_named_on_the_command_line(monkeypatch) -> None:
+    monkeypatch.setenv("RTMLIB_WEIGHTS", "other.onnx")
+    found = options_by_name(("rtmlib.weights=rtmw.onnx", "rtmlib.python=/env", "deca.device=cuda"))
+    assert resolved("rtmlib", found["rtmlib"]).weights == Path("rtmw.onnx")
+    assert found["rtmlib"].python == Path("/env") and found["deca"].device == "cuda"
+    with pytest.raises(InputError, match=r"NAME\.OPTION=VALUE"):
+        options_by_name(("rtmlib.wights=rtmw.onnx",))
+    with pytest.raises(InputError, match="No backend 'rtmlob'"):
+        options_by_name(("rtmlob.weights=rtmw.onnx",))
+    with pytest.raises(InputError, match=r"nothing at absent\.onnx"):
+        open_detector(TrackConfig(detector="rtmlib", backend=("rtmlib.weights=absent.onnx",)))

@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -195,6 +196,24 @@ def resolved(name: str, options: BackendOptions | None = None) -> BackendOptions
             continue
         found[field.name] = Path(text).expanduser() if field.name in ("python", "weights", "repository") else text
     return replace(options, **{"device": options.device or "cpu", **found})
+
+
+def options_by_name(settings: Sequence[str]) -> dict[str, BackendOptions]:
+    """`NAME.OPTION=VALUE` texts (`rtmlib.weights=FILE`, `deca.python=ENV`) as options of each backend named.
+
+    Raises InputError for a text that is none, and for an unknown name or option.
+    """
+    known = [field.name for field in fields(BackendOptions)]
+    found: dict[str, BackendOptions] = {}
+    for text in settings:
+        target, _, value = text.partition("=")
+        name, _, option = target.partition(".")
+        if not value or option not in known:
+            raise InputError(f"--backend {text}: expected NAME.OPTION=VALUE, with OPTION one of {', '.join(known)}.")
+        _backend(name)
+        given = Path(value).expanduser() if option in ("python", "weights", "repository") else value
+        found[name] = replace(found.get(name, BackendOptions()), **{option: given})
+    return found
 
 
 def require(name: str, options: BackendOptions) -> None:
