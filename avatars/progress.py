@@ -62,5 +62,6 @@ def _lines(items: Iterable[T], what: str, total: int | None) -> Iterator[T]:
         count += 1
         if time.monotonic() - last > 10:
             last = time.monotonic()
-            print(f"{what}: {count}{of} ({last - start:.0f} s)", file=sys.stderr, flush=True)
+            left = f", about {(last - start) * (total / count - 1):.0f} s left" if total else ""
+            print(f"{what}: {count}{of} ({last - start:.0f} s{left})", file=sys.stderr, flush=True)
     print(f"{what}: {count}{of} done in {time.monotonic() - start:.1f} s", file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""The `reenact` command: features, plan, run, demo."""
+"""The `reenact` command: features, plan, run, status, verify, merge, demo."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated
 import tyro
 
 from avatars import console
+from reenact.data_set_commands import MergeCommand, StatusCommand, VerifyCommand
 from reenact.demo_command import DemoCommand
 from reenact.features_command import FeaturesCommand
 from reenact.plan_command import PlanCommand
@@ -17,6 +18,9 @@ Commands = (
     Annotated[FeaturesCommand, tyro.conf.subcommand("features")]
     | Annotated[PlanCommand, tyro.conf.subcommand("plan")]
     | Annotated[RunCommand, tyro.conf.subcommand("run")]
+    | Annotated[StatusCommand, tyro.conf.subcommand("status")]
+    | Annotated[VerifyCommand, tyro.conf.subcommand("verify")]
+    | Annotated[MergeCommand, tyro.conf.subcommand("merge")]
     | Annotated[DemoCommand, tyro.conf.subcommand("demo")]
 )
 

@@ -21,7 +21,7 @@ from avatars.files import read_json, sha256_of
 from avatars.motion import Motion
 from avatars.rotations import matrix_from_axis_angle
 from avatars.video import load_frames, probe
-from reenact import run as run_module
+from reenact import filming
 from reenact.batch import label_from_name, load_batch, parse_batch
 from reenact.labels import decode_rle, encode_rle, moved
 from reenact.plan import make_plan, open_output
@@ -338,11 +338,11 @@ def test_a_failed_clip_is_told_and_the_others_are_made(material, tmp_path, capsy
 def test_a_full_disk_stops_in_one_line_and_leaves_nothing_half_written(material, tmp_path, monkeypatch, capsys):
     batch = write_batch(material, tmp_path / "b.yaml")
 
-    class FullWriter(run_module.VideoWriter):
+    class FullWriter(filming.VideoWriter):
         def write(self, frame, time_s=None):
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(run_module, "VideoWriter", FullWriter)
+    monkeypatch.setattr(filming, "VideoWriter", FullWriter)
     assert console.run(RunCommand(batch)) == console.USER_MISTAKE
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert "No space left" in error

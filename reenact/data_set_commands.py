@@ -1,0 +1,71 @@
+"""`reenact status | verify | merge`: what is in a data set, whether it is whole, and joining parts of a plan."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+
+@dataclass(frozen=True)
+class StatusCommand:
+    """Say how many clips of a plan are there, missing and failed."""
+
+    out: Annotated[Path, tyro.conf.Positional]
+    """Folder of the data set."""
+
+    def run(self) -> int:
+        """Print; 0 when every clip is there, else 1. Raises InputError when there is no plan."""
+        from reenact.receipts import status
+
+        found = status(self.out)
+        missing = found.planned - found.whole
+        print(f"{found.whole} of {found.planned} clips are whole, {missing} missing")
+        for label, count in sorted(found.missing_by_label.items(), key=lambda item: -item[1])[:10]:
+            print(f"  missing {count:6d} of {label}")
+        stages: dict[str, list[str]] = {}
+        for failure in found.failures:
+            stages.setdefault(failure.stage, []).append(failure.reason)
+        for stage, reasons in stages.items():
+            print(f"  {len(reasons)} failed while {stage}, the first: {reasons[0]}")
+        return 1 if missing else 0
+
+
+@dataclass(frozen=True)
+class VerifyCommand:
+    """Check every video and label against its receipt, and look for what does not belong."""
+
+    out: Annotated[Path, tyro.conf.Positional]
+    """Folder of the data set."""
+
+    def run(self) -> int:
+        """Print what is wrong; 0 when nothing is, else 1. Raises InputError when there is no plan."""
+        from reenact.receipts import status, verify
+
+        wrong = verify(self.out)
+        for line in wrong:
+            print(line)
+        found = status(self.out)
+        print(f"{len(wrong)} things wrong; {found.whole} of {found.planned} clips there")
+        return 1 if wrong else 0
+
+
+@dataclass(frozen=True)
+class MergeCommand:
+    """Join folders in which several machines made parts of one plan (reenact run --share)."""
+
+    parts: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Folders that hold the same plan."""
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+    """Folder for all clips; made when absent."""
+
+    def run(self) -> int:
+        """Merge; 0 when every clip of the plan is there then, else 1. Raises InputError when the plans differ."""
+        from reenact.receipts import merge, status
+
+        merge(self.parts, self.output)
+        found = status(self.output)
+        print(f"{found.whole} of {found.planned} clips -> {self.output}/manifest.jsonl")
+        return 0 if found.whole == found.planned else 1

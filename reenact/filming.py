@@ -1,0 +1,339 @@
+"""One avatar doing one motion -> its finished clips: posed once, drawn in every place; video, labels, receipt.
+
+What one process does; `reenact.executors` runs it in many. A clip exists when its receipt does, which is written last.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import math
+import queue
+import resource
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from actionrec.manifest import ManifestClip
+from avatars import __version__
+from avatars.avatar import Avatar
+from avatars.body import Body
+from avatars.errors import InputError
+from avatars.files import sha256_of, write_json
+from avatars.gaussians import Gaussians
+from avatars.motion import Motion
+from avatars.motion_formats import load_motion
+from avatars.progress import StageClock
+from avatars.video import VideoWriter
+from compose.background import Background, PlaceView
+from compose.light import light_gain
+from compose.placement import Placement, PlacementRules, place
+from compose.shadow import ShadowLight
+from reenact.batch import BackgroundEntry
+from reenact.labels import ClipLabels, MaskTrack
+from reenact.plan import Plan, PlannedClip
+from reenact.receipts import Failure, receipt_path, video_path
+from reenact.retarget import Retargeted, retarget
+from reenact.scene import Scene
+
+log = logging.getLogger(__name__)
+
+CHUNK_FRAMES = 8
+_QUEUE_FRAMES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a group of clips."""
+
+    made: tuple[str, ...] = ()
+    """Ids of the clips that exist now."""
+    frames: int = 0
+    failures: tuple[Failure, ...] = ()
+    cpu_s: dict[str, float] = field(default_factory=dict)
+    """CPU seconds by stage."""
+    peak_mib: float = 0.0
+    """Most memory that the process has had."""
+    disk_full: bool = False
+
+
+class CpuClock(StageClock):
+    """CPU seconds of the calling thread by stage: what the work costs, whatever else the machine does."""
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Count the block; a stage entered twice adds up."""
+        start = time.thread_time()
+        try:
+            yield
+        finally:
+            self.add(name, time.thread_time() - start)
+
+    def add(self, name: str, seconds: float) -> None:
+        """Count seconds that another thread spent."""
+        self.seconds[name] = self.seconds.get(name, 0.0) + seconds
+
+
+@dataclass
+class _Progress:
+    made: list[str] = field(default_factory=list)
+    frames: int = 0
+    failures: list[Failure] = field(default_factory=list)
+    clock: CpuClock = field(default_factory=CpuClock)
+
+
+def make_group(plan: Plan, out: Path, group: tuple[PlannedClip, ...]) -> Outcome:
+    """Make the clips of one avatar and motion (`plan` needs to hold none). What fails is in the outcome, not raised."""
+    state = _Progress()
+    disk_full = False
+    try:
+        with torch.no_grad():
+            _make_group(plan, group, Body.load(plan.batch.body), out, state)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        disk_full = True
+    peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return Outcome(
+        tuple(state.made), state.frames, tuple(state.failures), dict(state.clock.seconds), peak_mib, disk_full
+    )
+
+
+def check_inputs(plan: Plan, body: Body) -> None:
+    """Open every input once, so that what cannot be used stops the run before its work starts. Raises InputError."""
+    for entry in plan.batch.avatars:
+        Avatar.load(entry.path, body)
+    for entry in plan.batch.motions:
+        _motion(entry.path, body)
+    for index in sorted({clip.background for clip in plan.clips}):
+        _background(plan.batch.backgrounds[index])
+
+
+@lru_cache(maxsize=8)
+def _background(entry: BackgroundEntry) -> Background:
+    view = PlaceView(entry.camera_height_m, entry.horizon, entry.focal_px)
+    return Background.load(entry.path, view, tags=entry.tags, licence=entry.licence)
+
+
+@lru_cache(maxsize=1)
+def _avatar(path: Path, body: Body) -> Avatar:
+    return Avatar.load(path, body)
+
+
+@lru_cache(maxsize=256)
+def _motion(path: Path, body: Body) -> Motion:
+    return load_motion(path, body)
+
+
+@contextmanager
+def _recorded(state: _Progress, clips: tuple[PlannedClip, ...], stage: str) -> Iterator[None]:
+    """Turn a failure of the block into a Failure of each clip; a full disk and Ctrl-C pass."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise
+        transient = isinstance(error, (OSError, MemoryError)) and not isinstance(error, InputError)
+        name = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
+        state.failures += [Failure(c.id, c.label, stage, f"{name}{error}", transient) for c in clips]
+        log.debug("%s failed", stage, exc_info=True)
+
+
+def _make_group(plan: Plan, group: tuple[PlannedClip, ...], body: Body, out: Path, state: _Progress) -> None:
+    """All clips of one avatar and motion."""
+    batch, clock = plan.batch, state.clock
+    with _recorded(state, group, "retarget"), clock.stage("retarget"):
+        avatar = _avatar(batch.avatars[group[0].avatar].path, body)
+        motion = _motion(batch.motions[group[0].motion].path, body)
+        retargeted = retarget(motion, body, avatar.betas, fps=batch.fps)
+    if state.failures:
+        return
+    shots = []
+    for clip in group:
+        with _recorded(state, (clip,), "place"), clock.stage("place"):
+            shots.append(_shot(plan, clip, avatar, retargeted))
+    if not shots:
+        return
+    with _recorded(state, tuple(shot.clip for shot in shots), "render"):
+        _film(shots, avatar, retargeted, out, batch.fps, batch.crf, clock)
+        for shot in shots:
+            with _recorded(state, (shot.clip,), "labels"), clock.stage("labels"):
+                _finish(plan, shot, body, retargeted, out)
+                state.made.append(shot.clip.id)
+                state.frames += len(retargeted.motion)
+
+
+@dataclass(frozen=True, slots=True)
+class _Shot:
+    """One clip that is about to be filmed."""
+
+    clip: PlannedClip
+    background: Background
+    placement: Placement
+    scene: Scene
+    masks: MaskTrack
+
+
+def _shot(plan: Plan, clip: PlannedClip, avatar: Avatar, retargeted: Retargeted) -> _Shot:
+    """Place the motion and set the scene. Raises NoPlacement."""
+    batch = plan.batch
+    entry = batch.backgrounds[clip.background]
+    whole = _background(entry)
+    rules = PlacementRules(
+        batch.person_height, entry.at, entry.distance_m, entry.heading_deg, entry.crop, entry.floor_m or (0.0, math.inf)
+    )
+    placement = place(retargeted.swept, retargeted.height_m, whole.camera, batch.size_hw, rules, clip.seed)
+    if placement.relaxed:
+        log.warning("%s: person %.0f%% of the frame, smaller than asked", clip.id, 100 * placement.person_height)
+    background = whole.fitted(batch.size_hw, placement.crop)
+    scene = Scene.of(
+        background,
+        placement.T_world_motion,
+        gain=light_gain(background.rgb) if batch.match_light else None,
+        shadow=ShadowLight() if batch.shadow else None,
+    )
+    return _Shot(clip, background, placement, scene, MaskTrack(batch.size_hw))
+
+
+def _film(
+    shots: list[_Shot], avatar: Avatar, retargeted: Retargeted, out: Path, fps: float, crf: int, clock: CpuClock
+) -> None:
+    """Pose the avatar frame by frame and draw it in the scene of every shot."""
+    with ExitStack() as stack:
+        encoders = [stack.enter_context(_Encoder(out / video_path(s.clip), fps=fps, crf=crf)) for s in shots]
+        for gaussians in _posed_frames(avatar, retargeted, clock):
+            for shot, encoder in zip(shots, encoders, strict=True):
+                frame, alpha, (top, left) = shot.scene.draw(gaussians, clock)
+                with clock.stage("masks"):
+                    shot.masks.add(alpha, top, left)
+                encoder.write(frame)
+        stack.close()
+        for encoder in encoders:
+            clock.add("encode", encoder.cpu_s)
+
+
+def _posed_frames(avatar: Avatar, retargeted: Retargeted, clock: StageClock) -> Iterator[Gaussians]:
+    """The posed Gaussians of one frame after the other, in the motion's world."""
+    motion = retargeted.motion
+    for first in range(0, len(motion), CHUNK_FRAMES):
+        with clock.stage("pose"):
+            chunk = avatar.posed(motion[first : first + CHUNK_FRAMES])
+        for i in range(chunk.means.shape[0]):
+            yield Gaussians(
+                chunk.means[i],
+                chunk.quats[i],
+                _of_frame(chunk.scales, i, 2),
+                _of_frame(chunk.opacities, i, 1),
+                _of_frame(chunk.colors, i, 2),
+            )
+
+
+def _of_frame(values: Tensor, frame: int, ndim: int) -> Tensor:
+    """Values of one frame; what all frames share has no frames dimension."""
+    return values[frame] if values.ndim > ndim else values
+
+
+class _Encoder:
+    """A VideoWriter in its own thread, so that encoding runs beside rendering; `write` waits when 16 frames are due."""
+
+    def __init__(self, path: Path, *, fps: float, crf: int) -> None:
+        self._writer = VideoWriter(path, fps=fps, crf=crf, threads=1)  # one thread: the same bytes on any machine
+        self._frames: queue.Queue[np.ndarray | None] = queue.Queue(_QUEUE_FRAMES)
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._encode, daemon=True)
+        self.cpu_s = 0.0
+        """CPU seconds of encoding; known when the block has ended."""
+
+    def __enter__(self) -> _Encoder:
+        self._writer.__enter__()
+        self._thread.start()
+        return self
+
+    def write(self, frame: np.ndarray) -> None:
+        """Queue a frame (height, width, 3) uint8. Raises what the encoder raised."""
+        if self._error is not None:
+            raise self._error
+        self._frames.put(frame)
+
+    def _encode(self) -> None:
+        while (frame := self._frames.get()) is not None:
+            if self._error is None:
+                try:
+                    self._writer.write(frame)
+                except BaseException as error:
+                    self._error = error
+        self.cpu_s = time.thread_time()
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        self._frames.put(None)
+        self._thread.join()
+        if kind is None and self._error is not None:
+            self._writer.__exit__(type(self._error), self._error, None)
+            raise self._error
+        self._writer.__exit__(kind, error, trace)
+
+
+def _finish(plan: Plan, shot: _Shot, body: Body, retargeted: Retargeted, out: Path) -> None:
+    """Labels, then the receipt: from then on the clip exists."""
+    clip = shot.clip
+    video, label_path = video_path(clip), f"labels/{clip.id}.npz"
+    labels = ClipLabels.of(retargeted, body, shot.placement.T_world_motion, shot.background.camera)
+    labels.save(out / label_path, shot.masks)
+    made_from = _made_from(plan, clip)
+    manifest = ManifestClip(
+        id=clip.id,
+        path=video,
+        label=clip.label,
+        subject=made_from["avatar"]["name"],
+        source=made_from["motion"]["name"],
+        kind="synthetic",
+        n_frames=len(retargeted.motion),
+        fps=plan.batch.fps,
+        size_hw=plan.batch.size_hw,
+        sha256=sha256_of(out / video),
+        background=made_from["background"]["name"],
+        licence="; ".join(dict.fromkeys(part["licence"] for part in made_from.values() if part["licence"])),
+    )
+    receipt = {
+        "clip": asdict(manifest),
+        "labels": {"path": label_path, "sha256": sha256_of(out / label_path)},
+        "made_from": made_from,
+        "made_by": f"splat-avatars {__version__}",
+        "seed": clip.seed,
+        "placement": asdict(shot.placement),
+        "camera_assumed": list(shot.background.assumed),
+        "leg_scale": round(retargeted.leg_scale, 5),
+        "first_source_frame": retargeted.first_frame,
+        "settings": plan.settings(),
+    }
+    write_json(receipt_path(out, clip.id), receipt)
+
+
+def _made_from(plan: Plan, clip: PlannedClip) -> dict[str, dict[str, Any]]:
+    """Name, hash and licence of the avatar, the motion and the place; of the avatar also consent and strata."""
+    avatar, motion = plan.batch.avatars[clip.avatar], plan.batch.motions[clip.motion]
+    background = plan.batch.backgrounds[clip.background]
+    return {
+        "avatar": {
+            "name": avatar.name,
+            "sha256": plan.avatar_sha256[clip.avatar],
+            "licence": avatar.licence,
+            "consent": avatar.consent,
+            "strata": dict(avatar.strata),
+        },
+        "motion": {"name": motion.path.stem, "sha256": plan.motion_sha256[clip.motion], "licence": motion.licence},
+        "background": {
+            "name": background.name,
+            "sha256": plan.background_sha256[clip.background],
+            "licence": background.licence,
+        },
+    }
