@@ -1,4 +1,4 @@
-"""The `avatars` command: doctor, body, check, track, motion, fit, render."""
+"""The `avatars` command: doctor, body, check, track, motion, fit, render, export."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from avatars import console
 from avatars.body_command import BodyCommand
 from avatars.check_command import CheckCommand
 from avatars.doctor import Doctor
+from avatars.export_command import ExportCommand
 from avatars.fit_command import FitCommand
 from avatars.motion_command import MotionCommand
 from avatars.render_command import RenderCommand
@@ -24,6 +25,7 @@ Commands = (
     | Annotated[MotionCommand, tyro.conf.subcommand("motion")]
     | Annotated[FitCommand, tyro.conf.subcommand("fit")]
     | Annotated[RenderCommand, tyro.conf.subcommand("render")]
+    | Annotated[ExportCommand, tyro.conf.subcommand("export")]
 )
 
 
