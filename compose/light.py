@@ -1,18 +1,194 @@
-"""Picture of a place -> a bounded color gain that moves the person's exposure and tint towards it.
+"""Picture of a place -> its light; light + normals -> a bounded factor on the person's color.
 
-Deliberately small and plain: it takes the capture's light to be neutral and well exposed, and the place's mean color to
-be its light (gray world, Buchsbaum 1980), which a red wall disproves. So it goes only part of the way and never far.
+A photograph tells little about its light, so little is claimed: the mean color tells exposure and tint (gray world,
+Buchsbaum 1980), which a red wall disproves, and where the picture is bright tells from where light comes. Both go only
+part of the way and never far.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from avatars.camera import Camera
+from avatars.errors import InputError
+from avatars.gaussians import Gaussians
+from compose.ground import pixel_rays
+
 _LUMINANCE = torch.tensor([0.2126, 0.7152, 0.0722])  # Rec. 709
 _WELL_EXPOSED = 0.20
 """Mean linear luminance of a well exposed photograph: 18% gray and a little sky."""
+
+LightName = Literal["estimated", "day", "overcast", "night", "indoor"]
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceLight:
+    """One key light and smooth light from all around; linear, scaled so that an upright body gets 1 on average."""
+
+    to_light: tuple[float, float, float]
+    """Unit direction towards the key light, world; y > 0."""
+    key_rgb: tuple[float, float, float]
+    """Irradiance of the key light on what faces it."""
+    ambient: tuple[tuple[float, float, float], ...]
+    """Irradiance from all around: coefficients (4 x RGB) of the harmonics 1, x, y, z of the surface's normal."""
+    penumbra: float = 0.22
+    """Shadow blur (standard deviation, meters) per meter of height of what casts it; 0.02 is a hard sun."""
+    shadow_strength: float = 0.55
+    """Share of the ground's light that a full shadow takes away, in linear light."""
+    name: str = "estimated"
+
+    def irradiance(self, normals: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
+        """Linear light on surfaces with these unit normals (world), in units of the average on an upright body."""
+        ambient = torch.tensor(self.ambient)
+        facing = (normals @ torch.tensor(self.to_light)).clamp_min(0.0)
+        light = torch.addmm(ambient[0].expand(len(normals), 3), normals, ambient[1:])
+        return torch.addcmul(light, facing[:, None], torch.tensor(self.key_rgb)[None]).clamp_min(0.05)
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain numbers."""
+        return {
+            "name": self.name,
+            "to_light": [round(v, 4) for v in self.to_light],
+            "key_rgb": [round(v, 4) for v in self.key_rgb],
+            "ambient": [[round(v, 4) for v in row] for row in self.ambient],
+            "penumbra": round(self.penumbra, 4),
+            "shadow_strength": round(self.shadow_strength, 4),
+        }
+
+    @staticmethod
+    def from_json(values: dict[str, Any]) -> PlaceLight:
+        """What `as_json` wrote. Raises InputError when something is missing or no number."""
+        try:
+            x, y, z = (float(v) for v in values["to_light"])
+            r, g, b = (float(v) for v in values["key_rgb"])
+            ambient = tuple((float(row[0]), float(row[1]), float(row[2])) for row in values["ambient"])
+            light = PlaceLight((x, y, z), (r, g, b), ambient, float(values["penumbra"]),
+                               float(values["shadow_strength"]), str(values.get("name", "estimated")))  # fmt: skip
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise InputError(
+                f"A light needs to_light, key_rgb, ambient (4 x 3), penumbra, shadow_strength ({error})."
+            ) from None
+        if len(ambient) != 4 or y <= 0.05:
+            raise InputError(
+                f"A light has 4 rows of ambient and shines from above; found {len(ambient)} and y = {y:g}."
+            )
+        return light
+
+
+def preset_light(name: str) -> PlaceLight:
+    """Light of a kind of place, from the upper left. Raises InputError for an unknown name."""
+    if name not in _PRESETS:
+        raise InputError(f"There is no light {name!r}; take one of estimated, {', '.join(_PRESETS)}.")
+    toward, key, sky, ground, penumbra, strength = _PRESETS[name]
+    return _normalized(_hemisphere(toward, key, sky, ground, penumbra, strength, name))
+
+
+_Triple = tuple[float, float, float]
+_PRESETS: dict[str, tuple[_Triple, _Triple, _Triple, _Triple, float, float]] = {
+    # toward the key light, its color, the light from above, from below, penumbra, strength of the shadow
+    "day": ((-0.55, 0.75, 0.40), (1.55, 1.45, 1.25), (0.50, 0.60, 0.78), (0.30, 0.28, 0.24), 0.03, 0.62),
+    "overcast": ((0.0, 1.0, 0.05), (0.15, 0.15, 0.15), (1.00, 1.02, 1.06), (0.40, 0.40, 0.40), 0.30, 0.45),
+    "night": ((-0.45, 0.85, 0.25), (0.95, 0.78, 0.52), (0.22, 0.26, 0.38), (0.10, 0.10, 0.13), 0.10, 0.60),
+    "indoor": ((-0.35, 0.90, 0.30), (0.70, 0.66, 0.58), (0.80, 0.79, 0.76), (0.50, 0.47, 0.43), 0.20, 0.50),
+}
+
+
+def _hemisphere(
+    toward: _Triple, key: _Triple, sky: _Triple, ground: _Triple, penumbra: float, strength: float, name: str
+) -> PlaceLight:
+    """Ambient light that goes from `ground` (normals down) to `sky` (normals up)."""
+    middle = tuple((s + g) / 2 for s, g in zip(sky, ground, strict=True))
+    rise = tuple((s - g) / 2 for s, g in zip(sky, ground, strict=True))
+    none = (0.0, 0.0, 0.0)
+    length = sum(v * v for v in toward) ** 0.5
+    x, y, z = (v / length for v in toward)
+    return PlaceLight((x, y, z), key, (_triple(middle), none, _triple(rise), none), penumbra, strength, name)
+
+
+def _triple(values: Any) -> _Triple:
+    r, g, b = (float(v) for v in values)
+    return r, g, b
+
+
+def _normalized(light: PlaceLight, *, keep_tint: float = 0.5) -> PlaceLight:
+    """Scaled so that an upright body seen from the camera gets 1 on average, with part of the tint kept."""
+    angle = torch.linspace(-1.2, 1.2, 25)
+    ring = torch.stack([angle.sin(), torch.zeros(25), angle.cos()], -1)
+    up = torch.tensor([[0.0, 0.8, 0.6], [0.0, -0.8, 0.6]])
+    mean = light.irradiance(torch.cat([ring, up])).mean(0)
+    gray = (mean * _LUMINANCE).sum()
+    factor = 1.0 / (gray * (mean / gray) ** (1.0 - keep_tint))
+    return replace(
+        light,
+        key_rgb=_triple(torch.tensor(light.key_rgb) * factor),
+        ambient=tuple(_triple(torch.tensor(row) * factor) for row in light.ambient),
+    )
+
+
+def estimated_light(rgb: Float[Tensor, "3 height width"], camera: Camera) -> PlaceLight:
+    """Light of a place from its picture: every pixel is taken as light from where it is seen.
+
+    Directions out of view get the mean of the picture's upper or lower half. Projected onto the first harmonics, with
+    the irradiance that they give (Ramamoorthi & Hanrahan 2001); the key light is the luminance's first-order direction
+    pulled up, since light comes from above wherever people live.
+    """
+    small = torch.nn.functional.interpolate(rgb[None], (48, 64), mode="area")[0]
+    linear = linear_from_srgb(small)
+    view = camera.resized((48, 64))
+    rays = pixel_rays(view.K, view.size_hw)
+    solid = 1.0 / (view.K[0, 0] * view.K[1, 1] * rays.square().sum(-1) ** 1.5)
+    world = torch.nn.functional.normalize(rays @ view.T_cam_world[:3, :3], dim=-1)
+    upper = world[..., 1] > 0.0
+    weight = solid[None] * linear
+    seen = [float(solid[side].sum()) for side in (upper, ~upper)]
+    whole = linear.mean((1, 2))
+    mean = [linear[:, side].mean(-1) if bool(side.any()) else whole for side in (upper, ~upper)]
+    zero = weight.sum((1, 2)) + sum(max(2 * torch.pi - s, 0.0) * m for s, m in zip(seen, mean, strict=True))
+    first = torch.einsum("chw,hwk->kc", weight, world)
+    # what is out of view: the rest of both hemispheres, whose first moment is pi per unit of radiance
+    for sign, share, value in ((1.0, seen[0], mean[0]), (-1.0, seen[1], mean[1])):
+        first[1] += sign * max(torch.pi - 0.5 * share, 0.0) * value
+    ambient = torch.cat([zero[None] / 4, first / 2])  # irradiance of L0 and L1: A0 = pi, A1 = 2 pi / 3
+    toward = (ambient[1:] * _LUMINANCE).sum(-1)
+    toward = torch.nn.functional.normalize(toward, dim=0) + torch.tensor([0.0, 0.8, 0.0])
+    toward = torch.nn.functional.normalize(toward, dim=0)
+    toward[1] = toward[1].clamp_min(0.35)
+    toward = torch.nn.functional.normalize(toward, dim=0)
+    contrast = float((linear.mean(0).flatten().quantile(0.98) / linear.mean(0).mean().clamp_min(1e-3)).clamp(1, 6))
+    share = 0.12 + 0.06 * contrast
+    key = share * (zero / 4) * 2.0
+    ambient = ambient * torch.tensor([1.0 - 0.5 * share, 0.5, 0.7, 0.5])[:, None]
+    light = PlaceLight(
+        _triple(toward),
+        _triple(key),
+        tuple(_triple(row) for row in ambient),
+        penumbra=0.26 - 0.03 * contrast,
+        shadow_strength=0.45 + 0.02 * contrast,
+    )
+    return _normalized(light)
+
+
+def outward_normals(quats: Float[Tensor, "n 4"]) -> Float[Tensor, "n 3"]:
+    """Third axes of Gaussians (wxyz, not necessarily unit), which an avatar keeps pointing outward."""
+    w, x, y, z = torch.nn.functional.normalize(quats, dim=-1).unbind(-1)
+    return torch.stack([2 * (x * z + w * y), 2 * (y * z - w * x), 1 - 2 * (x * x + y * y)], -1)
+
+
+def relit(
+    gaussians: Gaussians, light: PlaceLight, *, R_world_gaussians: Float[Tensor, "3 3"] | None = None
+) -> Gaussians:
+    """The albedo in the place's light; `R_world_gaussians` turns the Gaussians' axes into the light's."""
+    normals = outward_normals(gaussians.quats)
+    if R_world_gaussians is not None:
+        normals = normals @ R_world_gaussians.T
+    # a factor f of linear light is f^(1/2.2) on display-referred values, which are a power of linear light
+    factor = light.irradiance(normals).clamp_max(2.5) ** (1 / 2.2)
+    return replace(gaussians, colors=(gaussians.colors[..., :3] * factor).clamp(0.0, 1.0))
 
 
 def linear_from_srgb(rgb: Tensor) -> Tensor:

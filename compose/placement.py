@@ -14,6 +14,7 @@ from torch import Tensor
 from avatars.camera import Camera
 from avatars.errors import InputError
 from compose.background import fitted_camera
+from compose.free_floor import CELL_M, FreeFloor
 
 _NEAREST_M = 0.4
 
@@ -36,6 +37,8 @@ class PlacementRules:
     """How far ahead of the camera the free floor begins and ends; the motion stays between."""
     margin: float = 0.02
     """Border of the frame to stay clear of, as a fraction of its height."""
+    hidden: tuple[float, float] = (0.0, 0.5)
+    """Share of the body that things in the place may, and must, hide."""
     tries: int = 200
 
 
@@ -75,29 +78,56 @@ def place(
     size_hw: tuple[int, int],
     rules: PlacementRules,
     seed: int,
+    *,
+    floor: FreeFloor | None = None,
+    touched: Float[Tensor, "touched 3"] | None = None,
 ) -> Placement:
     """Find a spot. `swept` are points that the body touches over the whole motion (motion's world, starting at the
-    origin); `camera` is the whole photograph's.
+    origin), or the corners of their convex hull; `camera` is the whole photograph's. Where the place's `floor` is
+    known, all that the body touches, densely (`touched`, default `swept`), stays on it and out of what stands there.
 
-    Raises NoPlacement when no sampled spot keeps the motion in the frame.
+    Raises NoPlacement when no sampled spot will do; the message counts the reasons.
     """
     rng = np.random.default_rng(seed)
     rejected: Counter[str] = Counter()
     low, high = rules.person_height
-    for attempt in range(rules.tries):
-        relaxed = attempt >= rules.tries // 2
+    fixed = rules.at is not None or rules.distance_m is not None
+    tries = rules.tries if floor is None else 5 * rules.tries  # furniture leaves less room
+    for attempt in range(tries):
+        relaxed = attempt >= tries // 2
         size = rng.uniform(low, high) if not relaxed else rng.uniform(0.6 * low, low)
-        candidate = _candidate(swept, body_height_m, camera, size_hw, rules, size, rng)
+        candidate = _candidate(swept, body_height_m, camera, size_hw, rules, size, rng, None if fixed else floor)
+        if isinstance(candidate, Placement) and floor is not None:
+            candidate = _blocked(candidate, swept if touched is None else touched, floor, rules) or candidate
         if isinstance(candidate, str):
             rejected[candidate] += 1
             continue
-        fixed = rules.at is not None or rules.distance_m is not None
         return replace(candidate, rejected=dict(rejected), relaxed=relaxed and not fixed)
     reasons = ", ".join(f"{reason} {count}x" for reason, count in rejected.most_common())
     raise NoPlacement(
-        f"No spot keeps the whole motion in the frame ({rules.tries} tried: {reasons}). "
+        f"No spot keeps the whole motion in the frame ({tries} tried: {reasons}). "
         "Allow a smaller person_height, a wider size, or a place with more floor in view."
     )
+
+
+def _blocked(placement: Placement, touched: Tensor, floor: FreeFloor, rules: PlacementRules) -> str | None:
+    """Why the place has no room for a placement that is in the frame, or None when it has."""
+    world = _moved(touched, placement)
+    reason = floor.blocked(world)
+    if reason is not None:
+        return reason
+    least, most = rules.hidden
+    share = floor.hidden_share(world)
+    return "too much hidden" if share > most else "too little hidden" if share < least else None
+
+
+def _free_spot(floor: FreeFloor, ahead_m: float, rng: np.random.Generator) -> float | None:
+    """Sideways position (m) of a free cell at about `ahead_m`, drawn evenly; None where there is none."""
+    row = int(ahead_m / CELL_M)
+    if row >= len(floor.free):
+        return None
+    columns = np.flatnonzero(floor.free[row])
+    return None if len(columns) == 0 else floor.left_m + (float(rng.choice(columns)) + float(rng.uniform())) * CELL_M
 
 
 def _candidate(
@@ -108,6 +138,7 @@ def _candidate(
     rules: PlacementRules,
     size: float,
     rng: np.random.Generator,
+    floor: FreeFloor | None = None,
 ) -> Placement | str:
     """A sampled placement, or the reason why it was rejected."""
     across, down, share = (float(v) for v in rng.uniform(size=3))
@@ -121,7 +152,14 @@ def _candidate(
     else:
         ahead_m = rules.distance_m or float(view.K[1, 1]) * body_height_m / (size * size_hw[0])
         start = middle
-        right_m = _spot_across(swept, _put(start, 0.0, ahead_m, turn_deg, crop), view, rules.margin, share)
+        right_m = None if floor is None else _free_spot(floor, ahead_m, rng)
+        if floor is not None and right_m is None:
+            return "off the free floor"
+        right_m = (
+            right_m
+            if right_m is not None
+            else _spot_across(swept, _put(start, 0.0, ahead_m, turn_deg, crop), view, rules.margin, share)
+        )
         if right_m is None:
             return "too wide"
     placement = _put(start, right_m, ahead_m, turn_deg, crop)

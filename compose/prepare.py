@@ -1,0 +1,237 @@
+"""A photograph or a still clip of a place -> PreparedPlace: depth, focal length, ground, free floor and light."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, UInt8
+
+from avatars.camera import Camera
+from avatars.errors import InputError
+from compose.background import PlaceView, photo_camera
+from compose.depth_file import cleaned, depth_file_beside, noise_level, read_depth
+from compose.floor_color import floor_by_color
+from compose.free_floor import is_floor
+from compose.ground import ground_depth, ground_plane, popup_depth, world_points
+from compose.light import estimated_light, preset_light
+from compose.photo import VIDEO_SUFFIXES, open_photo
+from compose.place_folder import PreparedPlace
+
+log = logging.getLogger(__name__)
+
+LONG_SIDE_PX = 1600
+"""Prepared places are kept at this size; clips are smaller."""
+LEAST_FLOOR_M2 = 0.3
+_STILL = 0.004
+"""A clip's camera counts as still when its background drifts by less than this share of its longer side."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceHints:
+    """What the user knows about a place; what is left out is looked for beside the picture, estimated or assumed."""
+
+    view: PlaceView = field(default_factory=PlaceView)
+    depth: Path | None = None
+    """Depth file (npy in meters, 16-bit PNG in millimeters); None: `X_depth.npy` or `X_depth.png` beside picture X."""
+    depth_model: str | None = None
+    """A backend of `avatars.perception.depth_maps`, such as "depth-anything"."""
+    floor: Path | None = None
+    """Picture that is white where there is free floor; None: `X_floor.png` beside picture X."""
+    light: str = "estimated"
+    tags: tuple[str, ...] = ()
+    licence: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Geometry:
+    camera: Camera
+    depth_m: Float[np.ndarray, "height width"]
+    floor: Bool[np.ndarray, "height width"]
+    kind: str
+    noise: float
+    measured: dict[str, str]
+    assumed: tuple[str, ...]
+
+
+def prepare_place(path: str | Path, hints: PlaceHints | None = None) -> PreparedPlace:
+    """Find out about a place what composing needs.
+
+    Raises InputError when the picture cannot be used or shows no floor to stand on.
+    """
+    path, hints = Path(path), hints or PlaceHints()
+    rgb, focal_exif_px, original_hw, video = _picture(path)
+    size_hw = (rgb.shape[0], rgb.shape[1])
+    K = _intrinsics(hints.view, original_hw, focal_exif_px, size_hw)
+    geometry = _geometry(path, rgb, K, hints, focal_exif_px is not None, original_hw)
+    tensor = torch.from_numpy(rgb.astype(np.float32) / 255).permute(2, 0, 1)
+    light = estimated_light(tensor, geometry.camera) if hints.light == "estimated" else preset_light(hints.light)
+    place = PreparedPlace(
+        name=path.stem, rgb=rgb, camera=geometry.camera, depth_m=geometry.depth_m, floor_pixels=geometry.floor,
+        light=light, depth_kind=geometry.kind, depth_noise=geometry.noise, measured=geometry.measured,
+        assumed=geometry.assumed, tags=hints.tags, licence=hints.licence, source=path, video=video,
+    )  # fmt: skip
+    area_m2 = place.floor.area_m2
+    if area_m2 < LEAST_FLOOR_M2:
+        raise InputError(
+            f"{path} shows {area_m2:.2f} m2 of free floor; somebody who stands needs {LEAST_FLOOR_M2}. Take another "
+            f"picture, or mark the floor in white in {path.stem}_floor.png beside it and say --horizon."
+        )
+    return place
+
+
+def _picture(path: Path) -> tuple[UInt8[np.ndarray, "height width 3"], float | None, tuple[int, int], Path | None]:
+    """Pixels of bounded size, the focal length at full size if EXIF tells it, the full size, and the clip if it is."""
+    from PIL import Image
+
+    if path.suffix.lower() in VIDEO_SUFFIXES:
+        rgb = clip_median(path)
+        image, focal_px, original_hw, video = Image.fromarray(rgb), None, rgb.shape[:2], path
+    else:
+        image, focal_px, original_hw = open_photo(path)
+        video = None
+    image.thumbnail((LONG_SIDE_PX, LONG_SIDE_PX), Image.Resampling.LANCZOS)
+    return np.asarray(image), focal_px, (int(original_hw[0]), int(original_hw[1])), video
+
+
+def clip_median(path: str | Path, *, frames: int = 15) -> UInt8[np.ndarray, "height width 3"]:
+    """The picture of a still clip: the median of frames spread over it.
+
+    Raises InputError when the clip cannot be read or its camera moves.
+    """
+    from avatars.still_camera import camera_drift
+    from avatars.video import probe, read_frames
+
+    info = probe(path)
+    chosen = np.unique(np.linspace(0, info.n_frames - 1, frames).round().astype(int))
+    stack = np.stack(list(read_frames(info, chosen)))
+    drift = camera_drift(list(stack[:: max(len(stack) // 5, 1)])) if len(stack) > 2 else np.zeros(1)
+    if np.nanmax(drift, initial=0.0) > _STILL:
+        raise InputError(
+            f"{path}: the camera moves (by {100 * float(np.nanmax(drift)):.1f}% of the picture); a place needs a still "
+            "one. Stabilize the clip, or give one frame of it as a photograph."
+        )
+    return np.median(stack, axis=0).astype(np.uint8)
+
+
+def _intrinsics(
+    view: PlaceView, original_hw: tuple[int, int], focal_exif_px: float | None, size_hw: tuple[int, int]
+) -> torch.Tensor:
+    camera, _ = photo_camera(view, original_hw, focal_exif_px)
+    return camera.resized(size_hw).K
+
+
+def _geometry(
+    path: Path, rgb: np.ndarray, K: torch.Tensor, hints: PlaceHints, exif: bool, original_hw: tuple[int, int]
+) -> _Geometry:
+    size_hw = (rgb.shape[0], rgb.shape[1])
+    focal = "given" if hints.view.focal_px else "EXIF" if exif else ""
+    depth_file = hints.depth or depth_file_beside(path)
+    floor_file = hints.floor or _floor_beside(path)
+    floor = None if floor_file is None else read_floor(floor_file, size_hw)
+    if depth_file is not None:
+        depth_m = read_depth(depth_file, size_hw)
+        return _from_depth(path, rgb, depth_m, K, floor, f"file {depth_file.name}", "file", focal)
+    stated, _ = photo_camera(hints.view, original_hw, None)
+    camera = replace(stated.resized(size_hw), K=K)
+    if hints.depth_model is not None:
+        estimate = _model_depth(rgb, hints.depth_model)
+        if estimate.kind == "metric":
+            depth_m = estimate.meters()[0].numpy()
+            return _from_depth(path, rgb, depth_m, K, floor, hints.depth_model, "metric", focal)
+        return _from_relative(path, rgb, estimate, camera, floor, hints, focal)
+    pixels = floor if floor is not None else floor_by_color(rgb, camera)
+    pixels = pixels & np.isfinite(ground_depth(camera).numpy())
+    _require_floor(path, pixels)
+    how = {"floor": "given" if floor is not None else "its color", "depth": "everything stands upright on the floor"}
+    measured, assumed = _stated(hints.view, focal)
+    return _Geometry(camera, popup_depth(camera, pixels), pixels, "pop-up", 0.02, measured | how, assumed)
+
+
+def _from_depth(
+    path: Path, rgb: np.ndarray, depth_m: np.ndarray, K: torch.Tensor, floor: np.ndarray | None, source: str,
+    kind: str, focal: str,
+) -> _Geometry:  # fmt: skip
+    """Metric depth tells the ground, and so the camera's height, pitch and roll."""
+    size_hw = (rgb.shape[0], rgb.shape[1])
+    smooth = cleaned(depth_m, rgb.astype(np.float32) / 255)
+    noise = _remaining_noise(depth_m, smooth)
+    plane = ground_plane(smooth, K.double().numpy())
+    if plane is None:
+        raise InputError(
+            f"{path}: no floor in its depth ({source}): no large level surface. Choose a picture that shows the floor."
+        )
+    camera = plane.camera(K, size_hw)
+    points = world_points(torch.from_numpy(smooth), camera).numpy()
+    pixels = is_floor(points, noise=noise) if floor is None else floor & is_floor(points, noise=max(noise, 0.05))
+    measured = {"depth": source, "ground": f"a plane through {100 * plane.share:.0f}% of the depth"}
+    measured |= {"camera_height_m": "depth", "floor": "depth" if floor is None else "given"}
+    measured |= {"focal_px": focal} if focal else {}
+    return _Geometry(camera, smooth, pixels, kind, noise, measured, () if focal else ("focal_px",))
+
+
+def _remaining_noise(raw: np.ndarray, smooth: np.ndarray) -> float:
+    """Relative error of cleaned depth: none when nothing was cleaned, else about a fifth of what was there."""
+    return 0.0 if smooth is raw else max(0.2 * noise_level(raw), noise_level(smooth))
+
+
+def _from_relative(
+    path: Path, rgb: np.ndarray, estimate: Any, camera: Camera, floor: np.ndarray | None, hints: PlaceHints, focal: str
+) -> _Geometry:
+    """Relative depth gets its meters from the ground plane under a camera of stated height."""
+    pixels = floor if floor is not None else floor_by_color(rgb, camera)
+    ground_m = ground_depth(camera)
+    _require_floor(path, pixels)
+    known = torch.from_numpy(pixels) & ground_m.isfinite()
+    fitted = estimate.fitted(ground_m[None], known[None]).meters()[0].numpy()
+    points = world_points(torch.from_numpy(fitted), camera).numpy()
+    measured, assumed = _stated(hints.view, focal)
+    measured |= {
+        "depth": f"{hints.depth_model}, relative, fitted to the ground",
+        "floor": "given" if floor is not None else "its color",
+    }
+    return _Geometry(camera, fitted, pixels | is_floor(points, noise=0.02), "fitted", 0.03, measured, assumed)
+
+
+def _stated(view: PlaceView, focal: str) -> tuple[dict[str, str], tuple[str, ...]]:
+    """What of the camera the user said, and what was assumed."""
+    values = {"camera_height_m": view.camera_height_m, "horizon": view.horizon, "focal_px": focal or None}
+    given = {name: "given" for name, value in values.items() if value is not None}
+    return given | ({"focal_px": focal} if focal else {}), tuple(n for n, v in values.items() if v is None)
+
+
+def _model_depth(rgb: np.ndarray, backend: str) -> Any:
+    from avatars.perception.depth_maps import depth_maps
+
+    return depth_maps([rgb], backend=backend)
+
+
+def _floor_beside(path: Path) -> Path | None:
+    beside = path.with_name(f"{path.stem}_floor.png")
+    return beside if beside.is_file() else None
+
+
+def read_floor(path: str | Path, size_hw: tuple[int, int]) -> Bool[np.ndarray, "height width"]:
+    """A mask that is white on the floor, at the picture's size. Raises InputError for another shape."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            mask = image.convert("L")
+    except (OSError, SyntaxError) as error:
+        raise InputError(f"{path} cannot be read as a picture ({error}).") from None
+    if abs(mask.width / mask.height / (size_hw[1] / size_hw[0]) - 1) > 0.02:
+        raise InputError(f"{path} is {mask.height} x {mask.width}, the photograph {size_hw[0]} x {size_hw[1]}.")
+    return np.asarray(mask.resize((size_hw[1], size_hw[0]))) > 127
+
+
+def _require_floor(path: Path, floor: np.ndarray) -> None:
+    if floor.mean() < 0.02:
+        raise InputError(
+            f"{path}: no floor found ({100 * floor.mean():.1f}% of the picture). Choose a picture that shows the floor "
+            f"at its lower edge, or mark it in white in {path.stem}_floor.png beside it."
+        )
