@@ -22,7 +22,7 @@ from avatars.files import atomic_path, read_json, sha256_of, write_json
 from reenact.batch import AvatarEntry, BackgroundEntry, Batch, MotionEntry, load_batch
 from reenact.quotas import Candidate, CoverageRow, Quotas, chosen_by, coverage
 
-RECIPE = 2
+RECIPE = 3
 """Goes up whenever the same inputs and settings give other pixels or labels than before; a part of every id."""
 AVATAR_FILES = ("avatar.json", "gaussians.safetensors")
 

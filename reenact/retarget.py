@@ -1,7 +1,8 @@
 """Somebody's motion -> the same motion on another body, at the output's frame rate, standing on the ground.
 
-Joint rotations are copied as they are; the root's path is scaled with the length of the legs, so that steps stay steps;
-then the body is set onto the ground wherever it touched it, and jumps stay jumps.
+Joint rotations are copied; the root's path is scaled with the length of the legs, so that steps stay steps; then the
+body is set onto the ground wherever it touched it, and jumps stay jumps; then the legs alone are bent so that a foot
+that stood on the ground stands still on it (`reenact.contacts`).
 """
 
 from __future__ import annotations
@@ -11,23 +12,22 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from avatars.body import JOINT_NAMES, Body, BodyPoints
+from avatars.body import JOINT_NAMES, Body
 from avatars.errors import InputError
 from avatars.motion import Motion
 from avatars.rotations import axis_angle_from_quaternion, matrix_from_axis_angle, quaternion_from_matrix
+from reenact.contacts import Soles, foot_track, keep_contacts, steady_contacts
 
 log = logging.getLogger(__name__)
 
-POINTS_PER_SOLE = 60
 MIN_FRAMES = 4
 CONTACT_BAND_M = 0.05
 """Lowest points this near to the clip's ground level touch it; beyond, the body is in the air (or tracking failed)."""
 
 _HIP, _KNEE, _ANKLE = (JOINT_NAMES.index(f"left_{name}") for name in ("hip", "knee", "ankle"))
-_FEET = tuple(tuple(JOINT_NAMES.index(f"{side}_{name}") for name in ("ankle", "foot")) for side in ("left", "right"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,33 +42,13 @@ class Retargeted:
     sole_m: Float[Tensor, "frames 2"]
     """Height of the lowest point of each foot (left, right) above the ground."""
     contact: Bool[Tensor, "frames 2"]
-    """Whether each foot touches the ground: low and at rest."""
+    """Whether each foot stands on the ground: low and at rest in the source, too."""
+    slip_m: Float[Tensor, "frames 2"]
+    """How far each foot's patch on the ground moves to the next frame: in contact, what is left of skating."""
     leg_scale: float
     """Leg length of the avatar over that of the motion's body; 1 when the latter is unknown."""
     first_frame: int
     """First frame of the source that is used."""
-
-
-@dataclass(frozen=True, slots=True)
-class Soles:
-    """Which points of a body are followed to keep it on the ground."""
-
-    points: BodyPoints
-    left: Int[Tensor, " left"]
-    right: Int[Tensor, " right"]
-
-    @staticmethod
-    def of(body: Body, betas: Float[Tensor, " shape"], *, spread: int = 250) -> Soles:
-        """The undersides of both feet and `spread` points all over the body, at the shape `betas`."""
-        rest, _ = body.shaped(betas)
-        foot = torch.stack([body.lbs_weights[:, list(joints)].sum(-1) > 0.5 for joints in _FEET], -1)
-        low = rest[:, 1] < rest[:, 1].min() + 0.03
-        sole = [torch.nonzero(foot[:, side] & low)[:, 0] for side in (0, 1)]
-        sole = [v[torch.linspace(0, len(v) - 1, POINTS_PER_SOLE).round().long()] for v in sole]
-        everywhere = torch.arange(0, body.n_vertices, max(body.n_vertices // spread, 1))
-        chosen = torch.cat([*sole, everywhere])
-        left = torch.arange(POINTS_PER_SOLE)
-        return Soles(body.subset(chosen), left, left + POINTS_PER_SOLE)
 
 
 def retarget(motion: Motion, body: Body, betas: Float[Tensor, " shape"], *, fps: float) -> Retargeted:
@@ -89,23 +69,42 @@ def retarget(motion: Motion, body: Body, betas: Float[Tensor, " shape"], *, fps:
         )  # fmt: skip
     timed = resampled(motion[span], fps)
     scaled, leg_scale = on_body(timed, body, betas)
+    contact = steady_contacts(_source_contacts(timed, body, betas, fps), fps)
     soles = Soles.of(body, betas)
-    points = _points(scaled, body, soles)
-    lift_m = ground_offset(points[..., 1].amin(-1), fps)
-    start = points.new_tensor([1.0, 0.0, 1.0]) * (scaled.transl[0] + body.shaped(betas)[1][0])
-    shift = torch.stack([torch.zeros_like(lift_m), -lift_m, torch.zeros_like(lift_m)], -1) - start
-    points = points + shift[:, None]
+    grounded, _ = _on_ground(scaled, body, soles, fps)
+    settled = keep_contacts(grounded, body, soles, contact, fps)
+    points = soles.followed(settled, body)
+    start = points.new_tensor([1.0, 0.0, 1.0]) * (settled.transl[0] + body.shaped(betas)[1][0])
+    points = points - start
     rest, _ = body.shaped(betas)
-    feet = torch.stack([points[:, soles.left], points[:, soles.right]], 1)
+    track = foot_track(soles.feet(points))
     return Retargeted(
-        motion=replace(scaled, transl=scaled.transl + shift),
+        motion=replace(settled, transl=settled.transl - start),
         swept=_convex_hull(points.reshape(-1, 3)),
         height_m=float(rest[:, 1].max() - rest[:, 1].min()),
-        sole_m=feet[..., 1].amin(-1),
-        contact=foot_contacts(feet, fps),
+        sole_m=track.height_m,
+        contact=contact,
+        slip_m=track.slip_m.norm(dim=-1),
         leg_scale=leg_scale,
         first_frame=span.start,
     )
+
+
+def _source_contacts(timed: Motion, body: Body, betas: Float[Tensor, " shape"], fps: float) -> Bool[Tensor, "frames 2"]:
+    """When each foot touches the ground in the source, on the body that it was made on (or the mean shape)."""
+    betas = _source_betas(timed, body, betas)
+    timed, _ = on_body(timed, body, betas)
+    soles = Soles.of(body, betas)
+    _, points = _on_ground(timed, body, soles, fps)
+    return foot_contacts(soles.feet(points), fps)
+
+
+def _on_ground(motion: Motion, body: Body, soles: Soles, fps: float) -> tuple[Motion, Float[Tensor, "frames points 3"]]:
+    """The motion set onto y = 0 (`ground_offset`), and its points there."""
+    points = soles.followed(motion, body)
+    lift_m = ground_offset(points[..., 1].amin(-1), fps)
+    down = torch.stack([torch.zeros_like(lift_m), lift_m, torch.zeros_like(lift_m)], -1)
+    return replace(motion, transl=motion.transl - down), points - down[:, None]
 
 
 def longest_valid_span(valid: Bool[Tensor, " frames"]) -> slice:
@@ -163,14 +162,17 @@ def on_body(motion: Motion, body: Body, betas: Float[Tensor, " shape"]) -> tuple
 
     The betas of another body file mean nothing here: then the motion's body is taken to be of `body`'s mean shape.
     """
-    known = motion.body_sha256 == body.sha256
-    source_betas = motion.betas if known else torch.zeros_like(betas)
-    if not known:
+    source_betas = _source_betas(motion, body, betas)
+    if motion.body_sha256 != body.sha256:
         log.info("%s: made on another body file; its legs are taken to be of average length", motion.name)
     scale = leg_length_m(body, betas) / leg_length_m(body, source_betas)
     root_source, root = body.shaped(source_betas)[1][0], body.shaped(betas)[1][0]
     transl = scale * (motion.transl + root_source) - root
     return replace(motion, transl=transl, betas=betas, body_sha256=body.sha256), scale
+
+
+def _source_betas(motion: Motion, body: Body, betas: Float[Tensor, " shape"]) -> Float[Tensor, " shape"]:
+    return motion.betas if motion.body_sha256 == body.sha256 else torch.zeros_like(betas)
 
 
 def ground_offset(lowest_m: Float[Tensor, " frames"], fps: float) -> Float[Tensor, " frames"]:
@@ -212,8 +214,3 @@ def _convex_hull(points: Float[Tensor, "points 3"]) -> Float[Tensor, "corners 3"
     from scipy.spatial import ConvexHull
 
     return points[torch.from_numpy(ConvexHull(points.double().numpy()).vertices).long()]
-
-
-def _points(motion: Motion, body: Body, soles: Soles) -> Float[Tensor, "frames points 3"]:
-    expression = motion.expression if bool(motion.expression.any()) else None
-    return body.pose(motion.poses, motion.betas, motion.transl, expression).points(soles.points)

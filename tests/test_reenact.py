@@ -23,9 +23,10 @@ from avatars.rotations import matrix_from_axis_angle
 from avatars.video import load_frames, probe
 from reenact import filming
 from reenact.batch import label_from_name, load_batch, parse_batch
+from reenact.contacts import Soles
 from reenact.labels import decode_rle, encode_rle, moved
 from reenact.plan import make_plan, open_output
-from reenact.retarget import Soles, ground_offset, longest_valid_span, resampled, retarget, slerp
+from reenact.retarget import ground_offset, longest_valid_span, resampled, retarget, slerp
 from reenact.run import run_batch
 from reenact.run_command import RunCommand
 
@@ -177,16 +178,16 @@ def test_resampling_follows_the_frames_own_times(body):
 
 
 @pytest.mark.parametrize("tall", [-2.0, 0.0, 2.0])
-def test_retargeting_keeps_rotations_and_puts_the_feet_on_the_ground(body, tall):
+def test_retargeting_keeps_rotations_above_the_hips_and_puts_the_feet_on_the_ground(body, tall):
     motion = make_motion(body, frames=16)
     betas = torch.zeros(body.n_betas)
     betas[0] = tall
     found = retarget(replace(motion, transl=motion.transl + torch.tensor([3.0, 0.4, -2.0])), body, betas, fps=15.0)
-    assert torch.allclose(found.motion.poses, motion.poses, atol=1e-4)
+    kept = [i for i, name in enumerate(JOINT_NAMES) if not any(part in name for part in ("hip", "knee", "ankle"))]
+    assert torch.allclose(found.motion.poses[:, kept], motion.poses[:, kept], atol=1e-4)
     assert float(found.sole_m.abs().max()) < 0.01
     root = body.pose(found.motion.poses, betas, found.motion.transl).joints[:, 0]
     assert root[0, [0, 2]].tolist() == pytest.approx([0, 0], abs=1e-5)
-    assert float(root[-1, 0]) == pytest.approx(0.1 * found.leg_scale, abs=1e-4)
 
 
 def test_any_shape_has_as_many_sole_points_on_either_foot(body):
