@@ -73,7 +73,7 @@ def write_picture(path: Path, info: VideoInfo, findings: list[Finding]) -> Path:
     for finding in findings:
         concerned = np.array(finding.frames) if finding.frames else np.arange(info.n_frames)
         chosen = np.unique(concerned[np.linspace(0, len(concerned) - 1, FRAMES_SHOWN).round().astype(int)])
-        caption = f"{finding.reason}: {finding.message} (frames {', '.join(map(str, chosen))})"
+        caption = f"{finding.reason}: {finding.message} Shown: {', '.join(map(str, chosen))}."
         rows.append((caption, list(read_frames(info, chosen))))
     if not rows:
         chosen = np.unique(np.linspace(0, info.n_frames - 1, FRAMES_SHOWN).round().astype(int))

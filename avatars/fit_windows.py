@@ -128,4 +128,5 @@ def load_fit(path: Path, frames: int) -> BodyFit | None:
         return None
     if len(arrays["pelvis"]) != frames:
         return None
-    return BodyFit(**{name: torch.from_numpy(a) if a.ndim else a.item() for name, a in arrays.items()})
+    values: dict[str, Any] = {name: torch.from_numpy(a) if a.ndim else a.item() for name, a in arrays.items()}
+    return BodyFit(**values)

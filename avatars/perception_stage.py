@@ -205,8 +205,10 @@ def _assembled(chunks: list[_Chunk], stacks: list[MaskStack | None], info: Video
         torch.from_numpy(joined("world_m")),
     )
     quality = FrameQuality(
-        *(torch.from_numpy(joined(name)).float() for name in ("brightness", "contrast", "sharpness")),
-        torch.from_numpy(joined("n_people")).long(),
+        brightness=torch.from_numpy(joined("brightness")).float(),
+        contrast=torch.from_numpy(joined("contrast")).float(),
+        sharpness=torch.from_numpy(joined("sharpness")).float(),
+        n_people=torch.from_numpy(joined("n_people")).long(),
     )
     masks = [stack for stack in stacks if stack is not None]
     return Perceived(keypoints, MaskStack.joined(masks).without(~valid) if masks else None, quality)

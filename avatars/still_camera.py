@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -28,9 +29,14 @@ def camera_drift(frames: Sequence[UInt8[np.ndarray, "height width 3"]]) -> Float
     return drift / max(reference.shape)
 
 
-def _reduced(frame: np.ndarray) -> np.ndarray:
+def _cv2() -> Any:  # its type stubs lack ORB and the optional arguments of the flow
     import cv2
 
+    return cv2
+
+
+def _reduced(frame: np.ndarray) -> np.ndarray:
+    cv2 = _cv2()
     gray = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
     scale = LONG_SIDE / max(gray.shape)
     if scale >= 1.0:
@@ -48,8 +54,7 @@ def _background(size_hw: tuple[int, ...]) -> np.ndarray:
 
 def _followed(a: np.ndarray, b: np.ndarray) -> float:
     """Median shift (pixels) of the background's corners; NaN where fewer than half come back to where they were."""
-    import cv2
-
+    cv2 = _cv2()
     points = cv2.goodFeaturesToTrack(a, 200, 0.02, 5, mask=_background(a.shape))
     if points is None or len(points) < MIN_POINTS:
         return float("nan")
@@ -63,8 +68,7 @@ def _followed(a: np.ndarray, b: np.ndarray) -> float:
 
 def _matched(a: np.ndarray, b: np.ndarray) -> float:
     """Shift (pixels) of the background's middle under the similarity that most matches agree on; NaN for too few."""
-    import cv2
-
+    cv2 = _cv2()
     orb = cv2.ORB_create(600)
     at_a, words_a = orb.detectAndCompute(a, _background(a.shape))
     at_b, words_b = orb.detectAndCompute(b, None)
@@ -73,8 +77,8 @@ def _matched(a: np.ndarray, b: np.ndarray) -> float:
     pairs = cv2.BFMatcher(cv2.NORM_HAMMING, crossCheck=True).match(words_a, words_b)
     if len(pairs) < MIN_POINTS:
         return float("nan")
-    source = np.float32([at_a[pair.queryIdx].pt for pair in pairs])
-    target = np.float32([at_b[pair.trainIdx].pt for pair in pairs])
+    source = np.array([at_a[pair.queryIdx].pt for pair in pairs], np.float32)
+    target = np.array([at_b[pair.trainIdx].pt for pair in pairs], np.float32)
     cv2.setRNGSeed(0)
     A, agree = cv2.estimateAffinePartial2D(source, target, ransacReprojThreshold=3.0)
     if A is None or agree.sum() < max(MIN_POINTS, 0.15 * len(pairs)):

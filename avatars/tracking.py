@@ -167,7 +167,8 @@ def _chosen_person(info: VideoInfo, which: Literal["largest"] | int, work: WorkF
     frames = progress(read_frames(info, indices), f"Looking for people in {info.path.name}", len(indices))
     finder = MediaPipePeople()
     try:
-        found = choose_person(zip(indices, frames, strict=True), finder, info.times_s, which, name=info.path.name)
+        samples = zip(indices.tolist(), frames, strict=True)
+        found = choose_person(samples, finder, info.times_s, which, name=info.path.name)
     finally:
         finder.close()
     if path is not None:
