@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -73,9 +73,10 @@ class FeaturesCommand:
         """What determines a motion: the clip's content, the settings, the body, the version."""
         from avatars import __version__
         from avatars.files import sha256_of
+        from avatars.track import plain
         from reenact.batch import label_from_name
 
-        settings = {key: value for key, value in asdict(self.config).items() if key != "body"}
+        settings = {key: value for key, value in plain(self.config).items() if key != "body"}
         return {
             "clip": clip.name,
             "clip_sha256": sha256_of(clip),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import struct
 from collections import namedtuple
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -127,6 +128,8 @@ def test_one_bad_clip_does_not_stop_the_others(clip: Path, tmp_path: Path, capsy
     assert "1 motions made, 0 already there, 1 failed" in printed
     assert (tmp_path / "motions" / "wave_1.npz").is_file()
     assert not (tmp_path / "motions" / "wave_2.npz").exists()
+    assert console.run(replace(command, clips=(good,))) == console.DONE
+    assert "0 motions made, 1 already there, 0 failed" in capsys.readouterr().out
 
 
 def joints_px(track: Track) -> torch.Tensor:
