@@ -11,7 +11,7 @@ import pytest
 import torch
 from test_tracking import CAMERA, EXACT, mpjpe_mm, seen, turning_motion
 
-from avatars import fit_windows, perception_stage
+from avatars import console, fit_windows, perception_stage, tracking
 from avatars.body import JOINT_NAMES, Body
 from avatars.confidence_plot import write_confidence_plot
 from avatars.errors import InputError
@@ -26,7 +26,7 @@ from avatars.perception.mediapipe_holistic import MediaPipeHolistic
 from avatars.perception_stage import perceive
 from avatars.spans import DOUBTFUL, Span, unsure_spans
 from avatars.studio.capture import sample_capture
-from avatars.track_command import TrackConfig
+from avatars.track_command import TrackCommand, TrackConfig
 from avatars.tracking import Track, open_detector, track_keypoints, track_video
 from avatars.video import load_frames, probe, read_frames, write_video
 from avatars.work_folder import WorkFolder
@@ -431,3 +431,24 @@ def test_the_pieces_of_a_backend_can_be_named_on_the_command_line(monkeypatch) -
         options_by_name(("rtmlob.weights=rtmw.onnx",))
     with pytest.raises(InputError, match=r"nothing at absent\.onnx"):
         open_detector(TrackConfig(detector="rtmlib", backend=("rtmlib.weights=absent.onnx",)))
+
+
+def test_a_killed_track_goes_on_with_the_same_command(mmpose_json, tmp_path: Path, capsys, monkeypatch) -> None:
+    out = tmp_path / "out"
+    command = TrackCommand(mmpose_json[0], out, config=TrackConfig(iterations=20))
+    with monkeypatch.context() as killed:
+        killed.setattr(tracking, "track_keypoints", lambda *args, **kwargs: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert console.run(command) == console.INTERRUPTED
+    assert sorted(path.name for path in out.iterdir()) == [".work"]
+    other = replace(command, config=TrackConfig(iterations=25))
+    assert console.run(other) == console.USER_MISTAKE
+    assert "different: iterations" in capsys.readouterr().err
+    monkeypatch.setattr(MediaPipeHolistic, "detect", None)  # what was seen is not looked at again
+    assert console.run(command) == console.DONE
+    assert "holds an unfinished track; continuing it" in capsys.readouterr().out
+    assert {path.name for path in out.iterdir()} == {
+        "confidence.png", "keypoints.npz", "masks.npz", "motion.npz", "quality.npz", "track.json",
+    }  # fmt: skip
+    assert Track.load(out).masks[0].max() > 200
+    assert console.run(command) == console.USER_MISTAKE  # a finished one is never overwritten
+    assert "already exists" in capsys.readouterr().err
