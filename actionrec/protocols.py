@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -250,9 +249,10 @@ def _run(experiment: Experiment, material: Material, cell: Cell, seed: int) -> _
             load_run(path), tuple(document["train_clips"]), bool(document["collapsed_onto"]), document["seconds"]
         )
     start_s = time.perf_counter()
+    folder = experiment.out / "training" / f"{cell}_seed{seed}"
     if cell.arm in CHOSEN:
-        clips = _chosen(material, clips, config, cell)
-    trained = _train(material, clips, config, cell)
+        clips = _chosen(material, clips, config, cell, folder / "first")
+    trained = _train(material, clips, config, cell, folder)
     scores = np.stack(list(predict(trained.network, material.store, material.split.test, device=config.device)))
     predictions = Predictions.of(material.split.test, scores, material.classes)
     seconds = round(time.perf_counter() - start_s, 1)
@@ -263,15 +263,17 @@ def _run(experiment: Experiment, material: Material, cell: Cell, seed: int) -> _
         "train_ids": [c.id for c in clips], "threads": torch.get_num_threads(), "torch": torch.__version__,
     }  # fmt: skip
     save_run(path, predictions, config=config.as_dict(), manifests=manifests, more=more)
+    for finished in folder.rglob("*.pt"):  # checkpoints are for going on; logs stay
+        finished.unlink()
     return _Run(predictions, counts, trained.collapsed_onto is not None, seconds)
 
 
 def _chosen(
-    material: Material, clips: Sequence[ManifestClip], config: TrainingConfig, cell: Cell
+    material: Material, clips: Sequence[ManifestClip], config: TrainingConfig, cell: Cell, folder: Path
 ) -> tuple[ManifestClip, ...]:
     """The real clips, and the synthetic ones that a first recognizer would have."""
     half = replace(config, steps=config.steps and max(config.steps // 2, 1))
-    network = train(material.store, clips, material.classes, half).network
+    network = train(material.store, clips, material.classes, half, folder=folder).network
     real, synthetic = (
         describe(network, material.store, [c for c in clips if c.kind == kind], material.classes)
         for kind in ("real", "synthetic")
@@ -280,19 +282,21 @@ def _chosen(
     return (*real.clips, *choose(synthetic, real, cell.n_synthetic, how=how, seed=config.seed))
 
 
-def _train(material: Material, clips: Sequence[ManifestClip], config: TrainingConfig, cell: Cell) -> Trained:
+def _train(
+    material: Material, clips: Sequence[ManifestClip], config: TrainingConfig, cell: Cell, folder: Path
+) -> Trained:
+    """Train as the arm says; an interrupted training goes on from its checkpoints in `folder`."""
     if cell.arm == "half-real":
         config = replace(config, real_share=0.5)
     if cell.arm != "pretrain-finetune":
-        return train(material.store, clips, material.classes, config)
+        return train(material.store, clips, material.classes, config, folder=folder)
     half = replace(config, steps=config.steps and max(config.steps // 2, 1))
-    synthetic = [c for c in clips if c.kind == "synthetic"]
-    first = train(material.store, synthetic, material.classes, half)
-    with tempfile.TemporaryDirectory() as folder:
-        weights = Path(folder) / "pretrained.pt"
-        torch.save(first.network.state_dict(), weights)
-        second = replace(half, initial_weights=weights, lr=FINETUNE_RATE * config.lr)
-        trained = train(material.store, [c for c in clips if c.kind == "real"], material.classes, second)
+    synthetic, real = ([c for c in clips if c.kind == kind] for kind in ("synthetic", "real"))
+    first = train(material.store, synthetic, material.classes, half, folder=folder / "first")
+    weights = folder / "pretrained.pt"
+    torch.save(first.network.state_dict(), weights)
+    second = replace(half, initial_weights=weights, lr=FINETUNE_RATE * config.lr)
+    trained = train(material.store, real, material.classes, second, folder=folder / "second")
     return replace(trained, losses=(*first.losses, *trained.losses), seconds=first.seconds + trained.seconds)
 
 

@@ -7,6 +7,7 @@ step comes from the seed and s.
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import sys
@@ -27,6 +28,8 @@ from actionrec.clips import ClipConfig, ClipStore, TrainClips
 from actionrec.errors import DataError
 from actionrec.manifest import ManifestClip
 from actionrec.recognizers import RECOGNIZERS, Recognizer, Small, load_weights
+
+log = logging.getLogger(__name__)
 
 COLLAPSE_SHARE = 0.9
 
@@ -313,12 +316,13 @@ class _Run:
 
 
 def _tensorboard(folder: str | Path | None) -> Any | None:
-    """A writer of TensorBoard logs beside the checkpoints, or None where the package is not installed."""
+    """A writer of TensorBoard logs beside the checkpoints; None, and a line in the log, without the package."""
     if folder is None:
         return None
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
+        log.info("No TensorBoard logs: the package tensorboard is not installed.")
         return None
     return SummaryWriter(str(Path(folder) / "tensorboard"))
 

@@ -166,6 +166,7 @@ def test_an_experiment_runs_goes_on_and_reports(bars, tmp_path, monkeypatch):
     assert "data:image/png;base64," in text and "http" not in text and "Beside the published" not in text
     assert json.loads((tmp_path / "j.json").read_text())["gain"] == head["gain"]
     assert "pretrain-finetune" in table(results)
+    assert not list((tmp_path / "training").rglob("*.pt"))
     monkeypatch.setattr(protocols, "train", lambda *a, **k: pytest.fail("trained again"))
     again = run_experiment(made)
     assert [o.accuracy for o in again.outcomes] == [o.accuracy for o in results.outcomes]
