@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from avatars.camera import Camera
@@ -95,6 +95,22 @@ class Background:
         rgb = _resized(self.rgb, scaled_hw, smooth=True)[window].contiguous()
         depth_m = _resized(self.depth_m, scaled_hw, smooth=False)[window].contiguous()
         return replace(self, rgb=rgb, depth_m=depth_m, camera=camera)
+
+    def resized(self, size_hw: tuple[int, int]) -> Background:
+        """The whole picture at another size."""
+        rgb, depth_m = _resized(self.rgb, size_hw, smooth=True), _resized(self.depth_m, size_hw, smooth=False)
+        return replace(self, rgb=rgb, depth_m=depth_m, camera=self.camera.resized(size_hw))
+
+
+def resized_to_cover(
+    frame: UInt8[np.ndarray, "h w 3"], like_hw: tuple[int, int], size_hw: tuple[int, int], crop: tuple[float, float]
+) -> UInt8[np.ndarray, "height width 3"]:
+    """A frame of a place's clip, cut as `Background.fitted` cuts a picture of `like_hw`."""
+    from PIL import Image
+
+    scaled_hw, (top, left) = _cover(like_hw, size_hw, crop)
+    image = Image.fromarray(frame).resize((scaled_hw[1], scaled_hw[0]), Image.Resampling.BICUBIC, reducing_gap=2.0)
+    return np.asarray(image)[top : top + size_hw[0], left : left + size_hw[1]]
 
 
 def fitted_camera(camera: Camera, size_hw: tuple[int, int], crop: tuple[float, float]) -> Camera:

@@ -29,6 +29,13 @@ def visibility(
     return torch.where(hit, (gap / softness_m + 0.5).clamp(0.0, 1.0), 0.0)
 
 
+def softened(visible: Float[Tensor, "frames 1 height width"]) -> Float[Tensor, "frames 1 height width"]:
+    """Visibility with edges a pixel wide (a 1-2-1 filter): a depth map knows whole pixels only, and its steps show."""
+    padded = torch.nn.functional.pad(visible, (1, 1, 1, 1), mode="replicate")
+    across = 0.25 * (padded[..., :-2] + padded[..., 2:]) + 0.5 * padded[..., 1:-1]
+    return 0.25 * (across[..., :-2, :] + across[..., 2:, :]) + 0.5 * across[..., 1:-1, :]
+
+
 def composite(
     foreground: Render,
     scene_rgb: Float[Tensor, "*frames 3 height width"],

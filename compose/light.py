@@ -182,8 +182,10 @@ def outward_normals(quats: Float[Tensor, "n 4"]) -> Float[Tensor, "n 3"]:
 def relit(
     gaussians: Gaussians, light: PlaceLight, *, R_world_gaussians: Float[Tensor, "3 3"] | None = None
 ) -> Gaussians:
-    """The albedo in the place's light; `R_world_gaussians` turns the Gaussians' axes into the light's."""
-    normals = outward_normals(gaussians.quats)
+    """The albedo in the place's light; `R_world_gaussians` turns the Gaussians' axes into the light's. Subframes
+    share the middle one's light."""
+    quats = gaussians.quats if gaussians.quats.ndim == 2 else gaussians.quats[len(gaussians.quats) // 2]
+    normals = outward_normals(quats)
     if R_world_gaussians is not None:
         normals = normals @ R_world_gaussians.T
     # a factor f of linear light is f^(1/2.2) on display-referred values, which are a power of linear light

@@ -90,10 +90,10 @@ class PreparedPlace:
                 "roll_deg": round(roll_deg, 4),
                 "T_cam_world": [[round(float(v), 7) for v in row] for row in self.camera.T_cam_world],
             },
-            "depth": {"kind": self.depth_kind, "noise": round(self.depth_noise, 5)},
+            "depth": {"kind": self.depth_kind, "noise": round(float(self.depth_noise), 5)},
             "measured": self.measured,
             "assumed": list(self.assumed),
-            "free_floor_m2": round(self.floor.area_m2, 2),
+            "free_floor_m2": round(float(self.floor.area_m2), 2),
             "light": self.light.as_json(),
         }
 

@@ -12,9 +12,12 @@ from typing import Any
 
 from avatars.errors import InputError
 from avatars.files import read_json
+from compose.camera_motion import CameraMotion
+from compose.film import Film
 from reenact.quotas import Quotas
 
 _TOTALS = ("clips", "per_class", "per_identity")
+LIGHTS = ("estimated", "day", "overcast", "night", "indoor")
 MOTION_SUFFIXES = (".npz", ".bvh", ".pt", ".pth", ".pkl", ".pickle", ".joblib")
 
 
@@ -80,6 +83,14 @@ class Batch:
     """Standing height as a fraction of the frame's height, from and to."""
     shadow: bool = True
     match_light: bool = True
+    light: str = "estimated"
+    """Light on the person: the place's own, or day, overcast, night or indoor. Needs `match_light`."""
+    film: Film = field(default_factory=Film)
+    """Motion blur, defocus, grain, lens and compression; none by default."""
+    camera: CameraMotion = field(default_factory=CameraMotion)
+    """Static, or a pan or a hand-held camera that turns where it stands."""
+    depth_labels: bool = False
+    """Whether labels hold the depth of every pixel of the person and of the place."""
     crf: int = 18
     """H.264 quality: 0 is lossless, 18 hardly visible, 28 small."""
     body: Path | None = None
@@ -140,6 +151,10 @@ def _settings(document: dict[str, Any], folder: Path, where: str) -> dict[str, A
         "person_height": ("person_height", _range(0.05, 1.0)),
         "shadow": ("shadow", _flag),
         "match_light": ("match_light", _flag),
+        "light": ("light", _light),
+        "film": ("film", _film),
+        "camera": ("camera", _camera),
+        "depth_labels": ("depth_labels", _flag),
         "crf": ("crf", _whole(0, 51)),
         "body": ("body", lambda value, at: _existing(folder, _text(value, at), at)),
         "quotas": ("quotas", _quotas),
@@ -149,6 +164,28 @@ def _settings(document: dict[str, Any], folder: Path, where: str) -> dict[str, A
         for key, (field, read) in readers.items()
         if document.get(key) is not None
     }
+
+
+def _light(value: Any, where: str) -> str:
+    name = _text(value, where)
+    if name not in LIGHTS:
+        raise InputError(f"{where} is {name!r}, expected one of {', '.join(LIGHTS)}.")
+    return name
+
+
+def _film(value: Any, where: str) -> Film:
+    """The keys of `Film`; its own checks name the bounds."""
+    found = _mapping(value, where)
+    _check_keys(found, {f.name for f in fields(Film)}, set(), where)
+    readers = {"distortion": _pair(-0.4, 0.4), "subframes": _whole(2, 33), "jpeg": _whole(1, 95)}
+    return Film(**{key: readers.get(key, _number(0.0, 10.0))(v, f"{where}: {key}") for key, v in found.items()})
+
+
+def _camera(value: Any, where: str) -> CameraMotion:
+    """ "pan", or {kind: pan, amount: 0.5}."""
+    found = {"kind": value} if isinstance(value, str) else _mapping(value, where)
+    _check_keys(found, {"kind", "amount"}, {"kind"}, where)
+    return CameraMotion(found["kind"], _number(0.0, 4.0)(found.get("amount", 1.0), f"{where}: amount"))
 
 
 def _entries(value: Any, where: str, folder: Path, read: Callable[[dict[str, Any], Path, str], Any]) -> tuple[Any, ...]:

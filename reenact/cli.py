@@ -1,4 +1,4 @@
-"""The `reenact` command: features, plan, run, status, verify, merge, demo."""
+"""The `reenact` command: features, backgrounds, plan, run, status, verify, merge, demo."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated
 import tyro
 
 from avatars import console
+from reenact.backgrounds_command import BackgroundsCommand
 from reenact.data_set_commands import MergeCommand, StatusCommand, VerifyCommand
 from reenact.demo_command import DemoCommand
 from reenact.features_command import FeaturesCommand
@@ -16,6 +17,7 @@ from reenact.run_command import RunCommand
 
 Commands = (
     Annotated[FeaturesCommand, tyro.conf.subcommand("features")]
+    | Annotated[BackgroundsCommand, tyro.conf.subcommand("backgrounds")]
     | Annotated[PlanCommand, tyro.conf.subcommand("plan")]
     | Annotated[RunCommand, tyro.conf.subcommand("run")]
     | Annotated[StatusCommand, tyro.conf.subcommand("status")]

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import logging
-import math
 import queue
 import resource
 import threading
@@ -35,15 +34,13 @@ from avatars.motion_formats import load_motion
 from avatars.progress import StageClock
 from avatars.video import VideoWriter
 from compose.background import Background, PlaceView
-from compose.light import light_gain
-from compose.placement import Placement, PlacementRules, place
-from compose.shadow import ShadowLight
-from reenact.batch import BackgroundEntry
-from reenact.labels import ClipLabels, MaskTrack
+from compose.film import Film
+from reenact.batch import BackgroundEntry, Batch
+from reenact.exposure import exposed
 from reenact.plan import Plan, PlannedClip
 from reenact.receipts import Failure, receipt_path, video_path
 from reenact.retarget import Retargeted, retarget
-from reenact.scene import Scene
+from reenact.staging import Staged, stage
 
 log = logging.getLogger(__name__)
 
@@ -160,14 +157,14 @@ def _make_group(plan: Plan, group: tuple[PlannedClip, ...], body: Body, out: Pat
     shots = []
     for clip in group:
         with _recorded(state, (clip,), "place"), clock.stage("place"):
-            shots.append(_shot(plan, clip, avatar, retargeted))
+            shots.append(_shot(plan, clip, body, retargeted))
     if not shots:
         return
     with _recorded(state, tuple(shot.clip for shot in shots), "render"):
-        _film(shots, avatar, retargeted, out, batch.fps, batch.crf, clock)
+        _film(shots, avatar, retargeted, out, batch, clock)
         for shot in shots:
             with _recorded(state, (shot.clip,), "labels"), clock.stage("labels"):
-                _finish(plan, shot, body, retargeted, out)
+                _finish(plan, shot, retargeted, out)
                 state.made.append(shot.clip.id)
                 state.frames += len(retargeted.motion)
 
@@ -177,56 +174,47 @@ class _Shot:
     """One clip that is about to be filmed."""
 
     clip: PlannedClip
-    background: Background
-    placement: Placement
-    scene: Scene
-    masks: MaskTrack
+    staged: Staged
 
 
-def _shot(plan: Plan, clip: PlannedClip, avatar: Avatar, retargeted: Retargeted) -> _Shot:
+def _shot(plan: Plan, clip: PlannedClip, body: Body, retargeted: Retargeted) -> _Shot:
     """Place the motion and set the scene. Raises NoPlacement."""
-    batch = plan.batch
-    entry = batch.backgrounds[clip.background]
-    whole = _background(entry)
-    rules = PlacementRules(
-        batch.person_height, entry.at, entry.distance_m, entry.heading_deg, entry.crop, entry.floor_m or (0.0, math.inf)
-    )
-    placement = place(retargeted.swept, retargeted.height_m, whole.camera, batch.size_hw, rules, clip.seed)
-    if placement.relaxed:
-        log.warning("%s: person %.0f%% of the frame, smaller than asked", clip.id, 100 * placement.person_height)
-    background = whole.fitted(batch.size_hw, placement.crop)
-    scene = Scene.of(
-        background,
-        placement.T_world_motion,
-        gain=light_gain(background.rgb) if batch.match_light else None,
-        shadow=ShadowLight() if batch.shadow else None,
-    )
-    return _Shot(clip, background, placement, scene, MaskTrack(batch.size_hw))
+    entry = plan.batch.backgrounds[clip.background]
+    staged = stage(plan.batch, entry, _background(entry), retargeted, body, clip.seed)
+    if staged.placement.relaxed:
+        height = 100 * staged.placement.person_height
+        log.warning("%s: person %.0f%% of the frame, smaller than asked", clip.id, height)
+    return _Shot(clip, staged)
 
 
-def _film(
-    shots: list[_Shot], avatar: Avatar, retargeted: Retargeted, out: Path, fps: float, crf: int, clock: CpuClock
-) -> None:
+def _film(shots: list[_Shot], avatar: Avatar, retargeted: Retargeted, out: Path, batch: Batch, clock: CpuClock) -> None:
     """Pose the avatar frame by frame and draw it in the scene of every shot."""
     with ExitStack() as stack:
-        encoders = [stack.enter_context(_Encoder(out / video_path(s.clip), fps=fps, crf=crf)) for s in shots]
-        for gaussians in _posed_frames(avatar, retargeted, clock):
+        encoders = [
+            stack.enter_context(_Encoder(out / video_path(s.clip), fps=batch.fps, crf=batch.crf)) for s in shots
+        ]
+        for index, gaussians in enumerate(_posed_frames(avatar, retargeted, batch.film, clock)):
             for shot, encoder in zip(shots, encoders, strict=True):
-                frame, alpha, (top, left) = shot.scene.draw(gaussians, clock)
+                drawn = shot.staged.scene.draw(gaussians, clock, index)
                 with clock.stage("masks"):
-                    shot.masks.add(alpha, top, left)
-                encoder.write(frame)
+                    shot.staged.masks.add(drawn.people[0])
+                encoder.write(drawn.frame)
         stack.close()
         for encoder in encoders:
             clock.add("encode", encoder.cpu_s)
 
 
-def _posed_frames(avatar: Avatar, retargeted: Retargeted, clock: StageClock) -> Iterator[Gaussians]:
-    """The posed Gaussians of one frame after the other, in the motion's world."""
-    motion = retargeted.motion
-    for first in range(0, len(motion), CHUNK_FRAMES):
+def _posed_frames(avatar: Avatar, retargeted: Retargeted, film: Film, clock: StageClock) -> Iterator[Gaussians]:
+    """The posed Gaussians of one frame after the other, in the motion's world; with an open shutter the means and
+    quaternions of a frame's subframes."""
+    motion, each = exposed(retargeted.motion, film), 1 if film.shutter <= 0 else film.subframes
+    chunk_frames = CHUNK_FRAMES if each == 1 else each
+    for first in range(0, len(motion), chunk_frames):
         with clock.stage("pose"):
-            chunk = avatar.posed(motion[first : first + CHUNK_FRAMES])
+            chunk = avatar.posed(motion[first : first + chunk_frames])
+        if each > 1:
+            yield chunk
+            continue
         for i in range(chunk.means.shape[0]):
             yield Gaussians(
                 chunk.means[i],
@@ -282,12 +270,12 @@ class _Encoder:
         self._writer.__exit__(kind, error, trace)
 
 
-def _finish(plan: Plan, shot: _Shot, body: Body, retargeted: Retargeted, out: Path) -> None:
+def _finish(plan: Plan, shot: _Shot, retargeted: Retargeted, out: Path) -> None:
     """Labels, then the receipt: from then on the clip exists."""
     clip = shot.clip
     video, label_path = video_path(clip), f"labels/{clip.id}.npz"
-    labels = ClipLabels.of(retargeted, body, shot.placement.T_world_motion, shot.background.camera)
-    labels.save(out / label_path, shot.masks)
+    staged = shot.staged
+    staged.labels.save(out / label_path, staged.masks)
     made_from = _made_from(plan, clip)
     manifest = ManifestClip(
         id=clip.id,
@@ -309,8 +297,9 @@ def _finish(plan: Plan, shot: _Shot, body: Body, retargeted: Retargeted, out: Pa
         "made_from": made_from,
         "made_by": f"splat-avatars {__version__}",
         "seed": clip.seed,
-        "placement": asdict(shot.placement),
-        "camera_assumed": list(shot.background.assumed),
+        "placement": asdict(staged.placement),
+        "light": None if staged.light is None else staged.light.as_json(),
+        "camera_assumed": list(staged.background.assumed),
         "leg_scale": round(retargeted.leg_scale, 5),
         "first_source_frame": retargeted.first_frame,
         "settings": plan.settings(),

@@ -1,11 +1,16 @@
 """Retargeted motion + placement + camera + masks -> the exact labels of a clip, one npz.
 
 The npz is an AMASS-style motion file in the place's world (`Motion.load` opens it) with these keys beside it:
-`K` (3, 3) and `T_cam_world` (4, 4); `size_hw`; `joints_m` (frames, 55, 3) and `joints_px` (frames, 55, 2) in SMPL-X
-order; `keypoints_m` (frames, 133, 3), `keypoints_px` (frames, 133, 2) and `keypoints_in_frame` (frames, 133) in
-COCO-WholeBody order; `box_px` (frames, 4), left, top, right, bottom of the mask; `mask_rle` (frames,), the mask in
-COCO's compressed run lengths (`{"size": size_hw, "counts": mask_rle[i]}` for pycocotools); `foot_height_m` and
-`foot_contact` (frames, 2), left and right.
+`K` (3, 3) and `T_cam_world` (4, 4), or (frames, 4, 4) for a camera that turns; `size_hw`; `distortion` (k1, k2) of the
+lens; `global_orient_cam` (frames, 3) and `transl_cam` (frames, 3), the pose in the camera's axes; `joints_m`
+(frames, 55, 3), `joints_cam_m` and `joints_px` (frames, 55, 2) in SMPL-X order; `keypoints_m` (frames, 133, 3),
+`keypoints_px` (frames, 133, 2), `keypoints_in_frame` (frames, 133) and `keypoints_state` (frames, 133) in
+COCO-WholeBody order, the last of `VISIBLE, BEHIND_OWN_BODY, BEHIND_PLACE, BEHIND_OTHER, OUT_OF_FRAME`; `box_px`
+(frames, 4), left, top, right, bottom of the mask; `mask_rle` (frames,), what is seen of the person, and `whole_rle`,
+the person as if nothing stood before it, in COCO's compressed run lengths (`{"size": size_hw, "counts": mask_rle[i]}`
+for pycocotools); `hidden_share` (frames,), how much of the person is hidden; `foot_height_m` and `foot_contact`
+(frames, 2), left and right. Where depth was asked for: `depth_mm` (frames, height, width) uint16 of the person, 0
+elsewhere, and `place_depth_mm`, of the place.
 """
 
 from __future__ import annotations
@@ -18,13 +23,21 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from avatars.body import Body
+from avatars.body import Body, PosedBody
 from avatars.camera import Camera
 from avatars.errors import InputError
 from avatars.files import atomic_path
 from avatars.motion import GLOBAL, Motion
 from avatars.rotations import axis_angle_from_matrix, matrix_from_axis_angle
+from compose.film import distorted_pixels
 from reenact.retarget import Retargeted
+from reenact.scene import Drawn
+
+VISIBLE, BEHIND_OWN_BODY, BEHIND_PLACE, BEHIND_OTHER, OUT_OF_FRAME = range(5)
+INSIDE_M = 0.13
+"""Keypoints lie in the body: one counts as seen when the surface before it is no nearer than this."""
+BEFORE_M = 0.05
+"""The place hides a keypoint when it is nearer by more than this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,68 +46,172 @@ class ClipLabels:
 
     motion: Motion
     camera: Camera
+    """One, or one per frame."""
     joints_m: Float[Tensor, "frames 55 3"]
     keypoints_m: Float[Tensor, "frames 133 3"]
     foot_height_m: Float[Tensor, "frames 2"]
     foot_contact: Bool[Tensor, "frames 2"]
+    root_m: Float[Tensor, 3]
+    """The root joint of the body at rest, about which `global_orient` turns."""
+    distortion: tuple[float, float] = (0.0, 0.0)
 
     @staticmethod
-    def of(retargeted: Retargeted, body: Body, T_world_motion: Float[Tensor, "4 4"], camera: Camera) -> ClipLabels:
+    def of(
+        retargeted: Retargeted,
+        body: Body,
+        T_world_motion: Float[Tensor, "4 4"],
+        camera: Camera,
+        distortion: tuple[float, float] = (0.0, 0.0),
+    ) -> ClipLabels:
         """Labels of a retargeted motion that was placed by `T_world_motion` (a turn about +Y and a step)."""
         motion = moved(retargeted.motion, body, T_world_motion)
-        expression = motion.expression if bool(motion.expression.any()) else None
-        posed = body.pose(motion.poses, motion.betas, motion.transl, expression)
-        return ClipLabels(motion, camera, posed.joints, posed.keypoints_133(), retargeted.sole_m, retargeted.contact)
+        posed = posed_body(motion, body)
+        root_m = body.shaped(motion.betas)[1][0]
+        return ClipLabels(
+            motion,
+            camera,
+            posed.joints,
+            posed.keypoints_133(),
+            retargeted.sole_m,
+            retargeted.contact,
+            root_m,
+            distortion,
+        )
+
+    def pixels(self, points_m: Float[Tensor, "frames points 3"]) -> Float[Tensor, "frames points 2"]:
+        """Where points appear in the clip, through its lens."""
+        pixels = self.camera.project(points_m)
+        if self.distortion == (0.0, 0.0):
+            return pixels
+        K = self.camera.K if self.camera.K.ndim == 2 else self.camera.K[0]
+        return distorted_pixels(pixels, K, self.distortion)
 
     def save(self, path: str | Path, masks: MaskTrack) -> Path:
         """Write the npz that the module describes, whole or not at all."""
         path = Path(path)
-        keypoints_px = self.camera.project(self.keypoints_m)
-        inside = (keypoints_px >= 0).all(-1) & (keypoints_px < torch.tensor(self.camera.size_hw[::-1])).all(-1)
+        in_camera = self._in_camera()
+        arrays = {
+            "K": self.camera.K, "T_cam_world": self.camera.T_cam_world, "size_hw": np.array(self.camera.size_hw),
+            "distortion": np.array(self.distortion, np.float32), **in_camera,
+            "joints_m": self.joints_m, "joints_cam_m": self.camera.to_camera(self.joints_m),
+            "joints_px": self.pixels(self.joints_m), "keypoints_m": self.keypoints_m,
+            "keypoints_px": self.pixels(self.keypoints_m), "keypoints_in_frame": self.in_frame(),
+            "foot_height_m": self.foot_height_m, "foot_contact": self.foot_contact, **masks.arrays(),
+        }  # fmt: skip
         with atomic_path(path) as aside:
             self.motion.save(aside)
             with np.load(aside) as archive:
                 motion = dict(archive)
             with open(aside, "wb") as file:
-                np.savez_compressed(
-                    file,
-                    **motion,
-                    K=self.camera.K.numpy(),
-                    T_cam_world=self.camera.T_cam_world.numpy(),
-                    size_hw=np.array(self.camera.size_hw),
-                    joints_m=self.joints_m.numpy(),
-                    joints_px=self.camera.project(self.joints_m).numpy(),
-                    keypoints_m=self.keypoints_m.numpy(),
-                    keypoints_px=keypoints_px.numpy(),
-                    keypoints_in_frame=inside.numpy(),
-                    box_px=np.array(masks.boxes_px, np.int32),
-                    mask_rle=np.array(masks.counts),
-                    foot_height_m=self.foot_height_m.numpy(),
-                    foot_contact=self.foot_contact.numpy(),
-                )
+                np.savez_compressed(file, **motion, **{k: np.asarray(v) for k, v in arrays.items()})
         return path
+
+    def in_frame(self) -> Bool[Tensor, "frames 133"]:
+        """Whether each keypoint is inside the picture and before the camera."""
+        pixels = self.pixels(self.keypoints_m)
+        inside = (pixels >= 0).all(-1) & (pixels < torch.tensor(self.camera.size_hw[::-1])).all(-1)
+        return inside & (self.camera.to_camera(self.keypoints_m)[..., 2] > 0)
+
+    def _in_camera(self) -> dict[str, Tensor]:
+        """SMPL-X's `global_orient` and `transl` in the camera's axes."""
+        T = self.camera.T_cam_world.expand(len(self.motion), 4, 4)
+        R = T[:, :3, :3]
+        orient = axis_angle_from_matrix(R @ matrix_from_axis_angle(self.motion.poses[:, GLOBAL]))
+        root = (R @ (self.motion.transl + self.root_m)[..., None])[..., 0] + T[:, :3, 3] - self.root_m
+        return {"global_orient_cam": orient, "transl_cam": root}
+
+
+def posed_body(motion: Motion, body: Body) -> PosedBody:
+    """The body of every frame, with its expression where it has one."""
+    expression = motion.expression if bool(motion.expression.any()) else None
+    return body.pose(motion.poses, motion.betas, motion.transl, expression)
 
 
 class MaskTrack:
-    """Collects the masks of a clip frame by frame, as run lengths."""
+    """Collects what a clip's pixels tell, frame by frame: masks as run lengths, boxes, what hides each keypoint."""
 
-    def __init__(self, size_hw: tuple[int, int]) -> None:
+    def __init__(self, size_hw: tuple[int, int], labels: ClipLabels | None = None, *, keep_depth: bool = False) -> None:
         self.size_hw = size_hw
         self.counts: list[bytes] = []
+        self.whole: list[bytes] = []
         self.boxes_px: list[tuple[int, int, int, int]] = []
+        self.hidden: list[float] = []
+        self._depth_mm: list[np.ndarray] | None = [] if keep_depth else None
+        self._states: list[np.ndarray] = []
+        self._place_mm: np.ndarray | None = None
+        self._keypoints: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
+        if labels is not None:
+            z = labels.camera.to_camera(labels.keypoints_m)[..., 2]
+            inside = labels.in_frame()
+            self._keypoints = labels.pixels(labels.keypoints_m).numpy(), z.numpy(), inside.numpy()
 
-    def add(self, alpha: Float[Tensor, "height width"], top: int, left: int) -> None:
-        """Append a frame whose coverage is `alpha` in the window that starts at (top, left), and 0 elsewhere."""
-        mask = np.zeros(self.size_hw, bool)
-        inside = (alpha >= 0.5).numpy()
-        mask[top : top + inside.shape[0], left : left + inside.shape[1]] = inside
-        rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
+    def add(self, drawn: Drawn) -> None:
+        """Append the next frame."""
+        mask = self._full(drawn, (drawn.alpha >= 0.5).numpy(), False)
+        whole = self._full(drawn, (drawn.whole >= 0.5).numpy(), False)
         self.counts.append(encode_rle(mask))
-        if len(rows) == 0:
-            self.boxes_px.append((0, 0, 0, 0))
-            return
-        left, top = left + int(columns[0]), top + int(rows[0])
-        self.boxes_px.append((left, top, left + int(np.ptp(columns)) + 1, top + int(np.ptp(rows)) + 1))
+        self.whole.append(encode_rle(whole))
+        self.boxes_px.append(_box(mask))
+        self.hidden.append(1.0 - float(mask.sum()) / max(int(whole.sum()), 1))
+        if self._keypoints is not None:
+            self._states.append(self._state(drawn, len(self._states)))
+        if self._depth_mm is not None:
+            self._depth_mm.append(np.where(mask, _millimeters(self._full(drawn, drawn.depth_m.numpy(), np.inf)), 0))
+
+    def add_place(self, depth_m: Float[Tensor, "height width"] | None) -> None:
+        """Keep the place's depth, too."""
+        self._place_mm = None if depth_m is None else _millimeters(depth_m.numpy())
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What was collected, by the names of the labels' keys."""
+        found = {
+            "box_px": np.array(self.boxes_px, np.int32), "mask_rle": np.array(self.counts),
+            "whole_rle": np.array(self.whole), "hidden_share": np.array(self.hidden, np.float32),
+        }  # fmt: skip
+        if self._states:
+            found["keypoints_state"] = np.stack(self._states)
+        if self._depth_mm is not None:
+            found["depth_mm"] = np.stack(self._depth_mm)
+        if self._depth_mm is not None and self._place_mm is not None:
+            found["place_depth_mm"] = self._place_mm
+        return found
+
+    def _full(self, drawn: Drawn, values: np.ndarray, empty: float) -> np.ndarray:
+        whole = np.full(self.size_hw, empty, values.dtype)
+        height, width = values.shape
+        whole[drawn.top : drawn.top + height, drawn.left : drawn.left + width] = values
+        return whole
+
+    def _state(self, drawn: Drawn, index: int) -> np.ndarray:
+        """What hides each keypoint in a frame, if anything."""
+        assert self._keypoints is not None
+        pixels, z, inside = (values[index] for values in self._keypoints)
+        height, width = drawn.alpha.shape
+        row, column = (np.floor(pixels[:, i]).astype(int) - start for i, start in ((1, drawn.top), (0, drawn.left)))
+        here = inside & (row >= 0) & (row < height) & (column >= 0) & (column < width)
+        at = np.where(here, row, 0), np.where(here, column, 0)
+        if min(height, width) < 1:
+            return np.where(inside, VISIBLE, OUT_OF_FRAME).astype(np.uint8)
+        state = np.full(len(z), VISIBLE, np.uint8)
+        state[here & (drawn.depth_m.numpy()[at] < z - INSIDE_M)] = BEHIND_OWN_BODY
+        whole, alpha = drawn.whole.numpy()[at], drawn.alpha.numpy()[at]
+        state[here & (whole >= 0.5) & (alpha < 0.5 * whole)] = BEHIND_OTHER
+        if drawn.place_m is not None:
+            state[here & (drawn.place_m.numpy()[at] < z - BEFORE_M)] = BEHIND_PLACE
+        state[~inside] = OUT_OF_FRAME
+        return state
+
+
+def _millimeters(depth_m: np.ndarray) -> np.ndarray:
+    return np.where(np.isfinite(depth_m), np.clip(depth_m * 1000 + 0.5, 0, 65535), 0).astype(np.uint16)
+
+
+def _box(mask: np.ndarray) -> tuple[int, int, int, int]:
+    """Left, top, right, bottom; zeros for an empty mask."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if len(rows) == 0:
+        return 0, 0, 0, 0
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
 def moved(motion: Motion, body: Body, T_new_old: Float[Tensor, "4 4"]) -> Motion:

@@ -19,6 +19,8 @@ import numpy as np
 from avatars import __version__
 from avatars.errors import InputError
 from avatars.files import atomic_path, read_json, sha256_of, write_json
+from compose.camera_motion import CameraMotion
+from compose.film import Film
 from reenact.batch import AvatarEntry, BackgroundEntry, Batch, MotionEntry, load_batch
 from reenact.quotas import Candidate, CoverageRow, Quotas, chosen_by, coverage
 
@@ -107,7 +109,7 @@ def _hashes(batch: Batch) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, 
     return (
         tuple(avatar_sha256(entry.path) for entry in batch.avatars),
         tuple(content_sha256(entry.path) for entry in batch.motions),
-        tuple(sha256_of(entry.path) for entry in batch.backgrounds),
+        tuple(content_sha256(entry.path) for entry in batch.backgrounds),
     )
 
 
@@ -161,6 +163,8 @@ def _batch_from(card: dict[str, Any], out: Path) -> Batch:
         for kind, cls in zip(_KINDS, (AvatarEntry, MotionEntry, BackgroundEntry), strict=True)
     }
     settings = {key: _frozen(value) for key, value in card["settings"].items()}
+    settings["film"] = Film(**{key: _frozen(value) for key, value in settings["film"].items()})
+    settings["camera"] = CameraMotion(**settings["camera"])
     quotas = {key: _frozen(value) for key, value in card["quotas"].items()}
     return Batch(
         **entries,
@@ -251,8 +255,8 @@ def _difference(found: list[str], wanted: list[str]) -> str:
 
 def _settings(batch: Batch) -> dict[str, Any]:
     """Settings that change every clip."""
-    names = ("size_hw", "fps", "seed", "person_height", "shadow", "match_light", "crf")
-    return {name: getattr(batch, name) for name in names}
+    names = ("size_hw", "fps", "seed", "person_height", "shadow", "match_light", "light", "depth_labels", "crf")
+    return {name: getattr(batch, name) for name in names} | {"film": asdict(batch.film), "camera": asdict(batch.camera)}
 
 
 def _standing(entry: BackgroundEntry) -> dict[str, Any]:

@@ -1,21 +1,26 @@
-"""One place with its camera, light and shadow -> finished frames of whoever is posed in it."""
+"""One place with its camera, light, shadow and film -> finished frames of whoever is posed in it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from avatars.camera import Camera
 from avatars.gaussians import Gaussians
 from avatars.progress import StageClock
 from avatars.rasterizer import rasterize
+from avatars.rasterizer.cpu import frame_bytes
 from avatars.rasterizer.render import Render
 from compose.background import Background
-from compose.blend import composite, to_uint8
+from compose.blend import softened, to_uint8, visibility
+from compose.camera_motion import reprojection_grid, turned
+from compose.film import Film, add_grain, blurred_over_time, compressed, defocused, lens_grid, warped
+from compose.light import PlaceLight, relit
 from compose.shadow import ShadowLight, cast_shadow, shade
 
 _REACH_M = 0.08
@@ -24,17 +29,53 @@ _SHADOW_STEP = 4
 
 
 @dataclass(frozen=True, slots=True)
+class Drawn:
+    """What one frame shows of one person; the arrays cover a window of the frame."""
+
+    alpha: Float[Tensor, "height width"]
+    """Coverage by what is seen of the person: the place and others may hide some."""
+    whole: Float[Tensor, "height width"]
+    """Coverage by the whole person, whatever stands before it."""
+    depth_m: Float[Tensor, "height width"]
+    """Camera z of the person, +inf where it is not."""
+    place_m: Float[Tensor, "height width"] | None
+    """Camera z of what in the place may hide the person, +inf on the floor; None where nothing may."""
+    top: int = 0
+    left: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Shot:
+    """One finished frame."""
+
+    frame: UInt8[np.ndarray, "height width 3"]
+    people: tuple[Drawn, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Scene:
     """A place at the clip's size, its camera in the motion's world, so that one posed body serves many places."""
 
     rgb: Float[Tensor, "3 height width"]
-    frame: np.ndarray
-    """The place alone, (height, width, 3) uint8."""
+    """The place alone; wider than the clip when the camera turns."""
     depth_m: Float[Tensor, "1 height width"] | None
     """None where nothing in the place can hide the person."""
     camera: Camera
-    gain: Float[Tensor, 3] | None
-    shadow: ShadowLight | None
+    """The still camera in the motion's world; of the clip's size."""
+    gain: Float[Tensor, 3] | None = None
+    shadow: ShadowLight | None = None
+    light: PlaceLight | None = None
+    """In the place's world; None leaves the albedo as it is."""
+    R_world_motion: Float[Tensor, "3 3"] | None = None
+    film: Film = field(default_factory=Film)
+    seed: int = 0
+    plates: UInt8[np.ndarray, "frames height width 3"] | None = None
+    """The place frame by frame, when it is a clip."""
+    wide: Camera | None = None
+    """The camera of `rgb` and `depth_m` when the clip's turns inside it."""
+    turns: Float[Tensor, "frames 3 3"] | None = None
+    still: UInt8[np.ndarray, "height width 3"] = field(default_factory=lambda: np.zeros((0, 0, 3), np.uint8))
+    """`rgb` as 8-bit RGB."""
 
     @staticmethod
     def of(
@@ -43,52 +84,221 @@ class Scene:
         *,
         gain: Float[Tensor, 3] | None = None,
         shadow: ShadowLight | None = None,
+        light: PlaceLight | None = None,
+        film: Film | None = None,
+        seed: int = 0,
+        plates: UInt8[np.ndarray, "frames height width 3"] | None = None,
+        focus_m: float | None = None,
     ) -> Scene:
-        """Set the scene for a motion that is placed by `T_world_motion`."""
+        """Set the scene for a motion that is placed by `T_world_motion`; a light replaces the shadow's direction."""
         camera = replace(background.camera, T_cam_world=background.camera.T_cam_world @ T_world_motion)
+        R = T_world_motion[:3, :3]
         if shadow is not None:
-            toward = T_world_motion[:3, :3].T @ torch.tensor(shadow.to_light)
-            x, y, z = toward.tolist()
+            if light is not None:
+                shadow = ShadowLight(light.to_light, light.penumbra, light.shadow_strength)
+            x, y, z = (R.T @ torch.tensor(shadow.to_light)).tolist()
             shadow = replace(shadow, to_light=(x, y, z))
         depth_m = background.depth_m if bool(torch.isfinite(background.depth_m).any()) else None
-        return Scene(background.rgb, to_uint8(background.rgb), depth_m, camera, gain, shadow)
+        film = film or Film()
+        rgb = background.rgb
+        if film.defocus > 0 and focus_m is not None and depth_m is not None:
+            rgb = defocused(rgb, depth_m, focus_m=focus_m, strength=film.defocus)
+        return Scene(rgb, depth_m, camera, gain, shadow, light, R, film, seed, plates, still=to_uint8(rgb))
 
-    def draw(self, gaussians: Gaussians, clock: StageClock) -> tuple[np.ndarray, Tensor, tuple[int, int]]:
-        """One frame (height, width, 3) uint8, the coverage (h, w) of the person's window, and its (top, left)."""
-        frame = self.frame.copy()
-        person = _window(gaussians.means[::8], self.camera, _REACH_M)
-        if person.empty:
-            return frame, torch.zeros(0, 0), (0, 0)
-        cast = None if self.shadow is None else cast_shadow(gaussians, self.shadow)
-        shaded = person if cast is None else _window(cast.means, self.camera, 3.0 * float(cast.scales[:, 0].median()))
-        touched = person.joined(shaded)
-        canvas = self.rgb[:, touched.rows, touched.columns].clone()
-        if cast is not None and not shaded.empty:
-            with clock.stage("shadow"):
-                self._shade(shaded.of(canvas, touched), cast, shaded)
+    def turning(self, view: Camera, turns: Float[Tensor, "frames 3 3"]) -> Scene:
+        """The same scene filmed by `view`, which stands where the scene's camera does and turns inside its picture."""
+        camera = replace(view, T_cam_world=self.camera.T_cam_world)
+        return replace(self, wide=self.camera, camera=camera, turns=turns)
+
+    @property
+    def frame(self) -> UInt8[np.ndarray, "height width 3"]:
+        """The place alone, at the first frame."""
+        return to_uint8(self._place(0)[0])
+
+    def camera_at(self, index: int) -> Camera:
+        """The camera of a frame, in the motion's world."""
+        return self.camera if self.turns is None else turned(self.camera, self.turns[index])
+
+    def draw(self, people: Gaussians | Sequence[Gaussians], clock: StageClock, index: int = 0) -> Shot:
+        """Frame `index` with one or several people in it. A leading dimension of a person's means holds the subframes
+        of an open shutter."""
+        people = [people] if isinstance(people, Gaussians) else list(people)
+        with clock.stage("place"):
+            rgb, depth_m = self._place(index)
+        camera = self.camera_at(index)
+        everyone = people[0] if len(people) == 1 else _together(people)
+        window = _window(everyone.means.reshape(-1, 3)[::8], camera, _REACH_M)
+        if window.empty:
+            nobody = torch.zeros(0, 0)
+            drawn = tuple(Drawn(nobody, nobody, nobody, None) for _ in people)
+            return self._filmed(self._bytes(rgb, index), drawn, clock, index)
+        canvas, touched = self._shadowed(rgb, depth_m, everyone, camera, window, clock)
+        with clock.stage("relight"):
+            lit = everyone if self.light is None else relit(everyone, self.light, R_world_gaussians=self.R_world_motion)
+        view = camera.cropped(window.top, window.left, window.size_hw)
         with clock.stage("rasterize"):
-            render = rasterize(gaussians, self.camera.cropped(person.top, person.left, person.size_hw))
+            owners = None if len(people) == 1 else _one_hot(people)
+            render = rasterize(lit, view, extra=owners)
+            render = render if len(render.rgb) == 1 else blurred_over_time(render)
         with clock.stage("compose"):
-            depth_m = None if self.depth_m is None else self.depth_m[:, person.rows, person.columns]
-            picture = person.of(canvas, touched)
-            picture.copy_(composite(self._lit(render), picture, depth_m)[0])
+            place_m = None if depth_m is None else depth_m[:, window.rows, window.columns]
+            seen = self._seen(self._toned(render), place_m)
+            frame = self._bytes(rgb, index)
             frame[touched.rows, touched.columns] = to_uint8(canvas)
-        return frame, render.alpha[0, 0], (person.top, person.left)
+            frame[window.rows, window.columns] = frame_bytes(seen, window.of(canvas, touched).contiguous())
+        with clock.stage("masks"):
+            drawn = _each(people, render, seen, view, None if place_m is None else place_m[0], window)
+        return self._filmed(frame, drawn, clock, index)
 
-    def _lit(self, render: Render) -> Render:
-        """The person in the place's light."""
-        if self.gain is None:
-            return render
-        return Render(torch.minimum(render.rgb * self.gain[:, None, None], render.alpha), render.alpha, render.depth_m)
+    def _place(self, index: int) -> tuple[Tensor, Tensor | None]:
+        """The place and its depth as the camera of a frame sees them."""
+        rgb = self.rgb
+        if self.plates is not None:
+            rgb = torch.from_numpy(self.plates[index]).permute(2, 0, 1).float().div_(255.0)
+        if self.wide is None or self.turns is None:
+            return rgb, self.depth_m
+        grid, stretch = reprojection_grid(self.wide, self.camera, self.turns[index])
+        rgb = warped(rgb, grid)
+        if self.depth_m is None:
+            return rgb, None
+        nearest = torch.nn.functional.grid_sample(
+            self.depth_m[None], grid[None], mode="nearest", padding_mode="border", align_corners=False
+        )
+        return rgb, nearest[0] * stretch
 
-    def _shade(self, picture: Float[Tensor, "3 height width"], cast: Gaussians, window: _Window) -> None:
+    def _shadowed(
+        self, rgb: Tensor, depth_m: Tensor | None, everyone: Gaussians, camera: Camera, person: _Window,
+        clock: StageClock,
+    ) -> tuple[Tensor, _Window]:  # fmt: skip
+        """The part of the place that the person and the shadow touch, with the shadow on its floor."""
+        if self.shadow is None:
+            return rgb[:, person.rows, person.columns], person
+        with clock.stage("shadow"):
+            still = everyone if everyone.means.ndim == 2 else _middle_frame(everyone)
+            cast = cast_shadow(still, self.shadow)
+            shaded = _window(cast.means, camera, 3.0 * float(cast.scales[:, 0].median()))
+            touched = person.joined(shaded)
+            canvas = rgb[:, touched.rows, touched.columns].clone()
+            if not shaded.empty:
+                floor = None if depth_m is None else ~torch.isfinite(depth_m[:, shaded.rows, shaded.columns])
+                self._shade(shaded.of(canvas, touched), cast, shaded, camera, floor)
+        return canvas, touched
+
+    def _shade(
+        self, picture: Float[Tensor, "3 height width"], cast: Gaussians, window: _Window, camera: Camera,
+        floor: Tensor | None,
+    ) -> None:  # fmt: skip
         """Darken the place by the shadow, in place. The shadow is soft, so it is rasterized at a quarter size."""
         assert self.shadow is not None
         small_hw = tuple(max(-(-side // _SHADOW_STEP), 1) for side in window.size_hw)
-        camera = self.camera.cropped(window.top, window.left, window.size_hw).resized((small_hw[0], small_hw[1]))
-        coverage = rasterize(cast, camera).alpha
-        coverage = torch.nn.functional.interpolate(coverage, window.size_hw, mode="bilinear", align_corners=False)
-        picture.copy_(shade(picture, coverage[0], strength=self.shadow.strength))
+        view = camera.cropped(window.top, window.left, window.size_hw).resized((small_hw[0], small_hw[1]))
+        coverage = rasterize(cast, view).alpha
+        coverage = torch.nn.functional.interpolate(coverage, window.size_hw, mode="bilinear", align_corners=False)[0]
+        if floor is not None:  # what stands on the floor is not shaded by a shadow that lies on it
+            coverage = coverage * floor
+        picture.copy_(shade(picture, coverage, strength=self.shadow.strength))
+
+    def _toned(self, render: Render) -> Render:
+        """The person at the place's exposure and tint."""
+        if self.gain is None:
+            return render
+        rgb = torch.minimum(render.rgb * self.gain[:, None, None], render.alpha)
+        return Render(rgb, render.alpha, render.depth_m, render.extra)
+
+    @staticmethod
+    def _seen(render: Render, place_m: Tensor | None) -> Render:
+        """What the place does not hide."""
+        if place_m is None or not bool((place_m < render.depth_m[0]).any()):
+            return render
+        visible = softened(visibility(render.depth_m, place_m[None]))
+        extra = None if render.extra is None else render.extra * visible
+        return Render(render.rgb * visible, render.alpha * visible, render.depth_m, extra)
+
+    def _bytes(self, rgb: Tensor, index: int) -> np.ndarray:
+        """A fresh copy of the place alone, as 8-bit RGB."""
+        if self.turns is not None:
+            return to_uint8(rgb)
+        return (self.still if self.plates is None else self.plates[index]).copy()
+
+    def _filmed(self, frame: np.ndarray, people: tuple[Drawn, ...], clock: StageClock, index: int) -> Shot:
+        """What lens, sensor and compression do to the frame; the lens moves the masks, too."""
+        film = self.film
+        with clock.stage("film"):
+            if film.distorts:
+                grid = lens_grid(self.camera, film.distortion)
+                image = torch.from_numpy(frame).permute(2, 0, 1).float().div_(255.0)
+                frame = to_uint8(warped(image, grid))
+                people = tuple(_through_lens(person, self.camera.size_hw, grid) for person in people)
+            if film.grain > 0:
+                frame = add_grain(frame, grain=film.grain, seed=(self.seed * 1_000_003 + index) % 2**63)
+            if film.jpeg is not None:
+                frame = compressed(frame, film.jpeg)
+        return Shot(frame, people)
+
+
+def _together(people: Sequence[Gaussians]) -> Gaussians:
+    """All people as one set, so that they hide each other rightly."""
+    frames = max((len(p.means) for p in people if p.means.ndim == 3), default=0)
+
+    def joined(name: str, ndim: int) -> Tensor:
+        parts = [getattr(p, name) for p in people]
+        if any(part.ndim > ndim for part in parts):
+            parts = [part if part.ndim > ndim else part.expand(frames, *part.shape) for part in parts]
+        return torch.cat(parts, dim=-1 if name == "opacities" else -2)
+
+    return Gaussians(*(joined(n, 1 if n == "opacities" else 2) for n in
+                       ("means", "quats", "scales", "opacities", "colors")))  # fmt: skip
+
+
+def _one_hot(people: Sequence[Gaussians]) -> Float[Tensor, "n people"]:
+    """A column of ones for each person's Gaussians."""
+    return torch.block_diag(*(torch.ones(len(p), 1) for p in people))
+
+
+def _middle_frame(gaussians: Gaussians) -> Gaussians:
+    middle = len(gaussians.means) // 2
+
+    def of(values: Tensor, ndim: int) -> Tensor:
+        return values[middle] if values.ndim > ndim else values
+
+    return Gaussians(
+        of(gaussians.means, 2), of(gaussians.quats, 2), of(gaussians.scales, 2), of(gaussians.opacities, 1),
+        of(gaussians.colors, 2),
+    )  # fmt: skip
+
+
+def _each(
+    people: Sequence[Gaussians], render: Render, seen: Render, view: Camera, place_m: Tensor | None, window: _Window
+) -> tuple[Drawn, ...]:
+    """Every person's own part of a frame."""
+    at = (window.top, window.left)
+    if len(people) == 1 or seen.extra is None:
+        return (Drawn(seen.alpha[0, 0], render.alpha[0, 0], render.depth_m[0, 0], place_m, *at),)
+    drawn = []
+    for number, person in enumerate(people):
+        alone = rasterize(_middle_frame(person), view)
+        drawn.append(Drawn(seen.extra[0, number], alone.alpha[0, 0], alone.depth_m[0, 0], place_m, *at))
+    return tuple(drawn)
+
+
+def _through_lens(person: Drawn, size_hw: tuple[int, int], grid: Tensor) -> Drawn:
+    """A person's arrays as the lens shows them, over the whole frame."""
+
+    def full(values: Tensor, empty: float) -> Tensor:
+        whole = torch.full(size_hw, empty)
+        height, width = values.shape
+        whole[person.top : person.top + height, person.left : person.left + width] = values
+        return whole
+
+    def nearest(values: Tensor) -> Tensor:
+        sampled = torch.nn.functional.grid_sample(
+            values[None, None], grid[None], mode="nearest", padding_mode="border", align_corners=False
+        )
+        return sampled[0, 0]
+
+    alpha = warped(torch.stack([full(person.alpha, 0.0), full(person.whole, 0.0)]), grid)
+    place_m = None if person.place_m is None else nearest(full(person.place_m, torch.inf))
+    return Drawn(alpha[0], alpha[1], nearest(full(person.depth_m, torch.inf)), place_m)
 
 
 @dataclass(frozen=True, slots=True)

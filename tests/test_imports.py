@@ -27,6 +27,7 @@ COMMANDS = [
     ("avatars.cli", ["render"]),
     ("reenact.cli", []),
     ("reenact.cli", ["features"]),
+    ("reenact.cli", ["backgrounds"]),
     ("reenact.cli", ["run"]),
     ("reenact.cli", ["demo"]),
 ]

@@ -1,0 +1,101 @@
+"""A still place -> a camera that pans or is held in a hand: it turns about its center, which a photograph can show.
+
+Turning needs no depth: every ray of the turned camera is a ray of the photograph (Hartley & Zisserman 2004, ch. 8.4).
+Moving sideways would uncover what the photograph has not seen, and is not offered.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from avatars.camera import Camera
+from avatars.errors import InputError
+from avatars.rotations import matrix_from_axis_angle
+from compose.ground import pixel_rays
+
+MARGIN = 0.12
+"""Share of the picture on each side that is kept for the camera's turns."""
+
+
+@dataclass(frozen=True, slots=True)
+class CameraMotion:
+    """How the camera turns during a clip."""
+
+    kind: Literal["static", "pan", "handheld"] = "static"
+    amount: float = 1.0
+    """1 is a slow pan across what the margin allows, or a calm hand: 0.25 degrees of shake (standard deviation)."""
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("static", "pan", "handheld"):
+            raise InputError(
+                f"camera: {self.kind!r} is none of static, pan, handheld. An orbit needs views from other sides, which "
+                "a photograph has not."
+            )
+        if not 0.0 <= self.amount <= 4.0:
+            raise InputError(f"camera: amount is {self.amount}, expected 0 to 4.")
+
+    def turns(self, frames: int, fps: float, camera: Camera, seed: int) -> Float[Tensor, "frames 3 3"] | None:
+        """Rotations of the camera in its own axes, within the margin; None for a camera that stands still."""
+        if self.kind == "static" or self.amount == 0:
+            return None
+        limit = self._limit(camera)
+        angles = self._pan(frames, limit, seed) if self.kind == "pan" else self._hand(frames, fps, seed)
+        return matrix_from_axis_angle(torch.from_numpy(np.clip(angles, -limit, limit)).float())
+
+    @staticmethod
+    def _limit(camera: Camera) -> np.ndarray:
+        """Most radians about x, y, z that keep the view inside the wider picture."""
+        height, width = camera.size_hw
+        free = MARGIN * min(height, width) / (1 - 2 * MARGIN) * 0.6
+        turn = math.atan(free / float(camera.K[0, 0]))
+        return np.array([turn, turn, 0.3 * free / max(height, width)])
+
+    def _pan(self, frames: int, limit: np.ndarray, seed: int) -> np.ndarray:
+        """From one side to the other, easing in and out."""
+        side = 1.0 if np.random.default_rng([seed, 7]).random() < 0.5 else -1.0
+        share = 0.5 - 0.5 * np.cos(np.linspace(0, np.pi, frames))
+        angles = np.zeros((frames, 3))
+        angles[:, 1] = side * min(self.amount, 1.0) * limit[1] * (2 * share - 1)
+        return angles
+
+    def _hand(self, frames: int, fps: float, seed: int) -> np.ndarray:
+        """Noise between 0.3 and 6 Hz that falls with frequency, as a hand's shake does."""
+        rng = np.random.default_rng([seed, 11])
+        count = max(frames, int(4 * fps))
+        frequency = np.fft.rfftfreq(count, 1 / fps)
+        power = np.where((frequency >= 0.3) & (frequency <= 6.0), 1.0 / np.maximum(frequency, 0.3), 0.0)
+        spectrum = power[:, None] * (rng.standard_normal((len(power), 3)) + 1j * rng.standard_normal((len(power), 3)))
+        shake = np.fft.irfft(spectrum, count, axis=0)[:frames]
+        shake /= max(float(shake.std()), 1e-9)
+        return shake * math.radians(0.25) * self.amount * np.array([1.0, 1.0, 0.5])
+
+
+def inner_camera(camera: Camera) -> Camera:
+    """The camera of the picture without the margin that a moving camera needs."""
+    height, width = camera.size_hw
+    top, left = round(MARGIN * height), round(MARGIN * width)
+    return camera.cropped(top, left, (height - 2 * top, width - 2 * left))
+
+
+def turned(camera: Camera, R_turned_camera: Float[Tensor, "3 3"]) -> Camera:
+    """The camera turned about its center."""
+    T = camera.T_cam_world.clone()
+    T[:3] = R_turned_camera @ T[:3]
+    return Camera(camera.K, T, camera.size_hw)
+
+
+def reprojection_grid(
+    wide: Camera, view: Camera, R_turned_camera: Float[Tensor, "3 3"]
+) -> tuple[Float[Tensor, "height width 2"], Float[Tensor, "height width"]]:
+    """Where a turned view reads the wide picture, in grid_sample's [-1, 1], and by what its depth is multiplied."""
+    rays = pixel_rays(view.K, view.size_hw) @ R_turned_camera  # the turned camera's rays in the wide camera's axes
+    pixels = rays[..., :2] / rays[..., 2:] * wide.K[[0, 1], [0, 1]] + wide.K[:2, 2]
+    grid = pixels / torch.tensor([wide.size_hw[1], wide.size_hw[0]]) * 2 - 1
+    return grid, 1.0 / rays[..., 2]

@@ -1,0 +1,156 @@
+"""A place + a retargeted motion + a seed -> everything that a clip is filmed and labelled with."""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from avatars.body import Body
+from avatars.camera import Camera
+from avatars.errors import InputError
+from compose.background import Background, fitted_camera, resized_to_cover
+from compose.camera_motion import inner_camera
+from compose.light import PlaceLight, estimated_light, light_gain, preset_light
+from compose.placement import Placement, PlacementRules, place
+from compose.shadow import ShadowLight
+from reenact.batch import BackgroundEntry, Batch
+from reenact.labels import ClipLabels, MaskTrack
+from reenact.retarget import Retargeted
+from reenact.scene import Scene
+
+log = logging.getLogger(__name__)
+
+_TOUCH_POINTS = 700
+_TOUCH_FRAMES = 40
+_VOXEL_M = 0.04
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """A clip that is about to be filmed."""
+
+    background: Background
+    placement: Placement
+    scene: Scene
+    labels: ClipLabels
+    masks: MaskTrack
+
+    @property
+    def light(self) -> PlaceLight | None:
+        """The light on the person."""
+        return self.scene.light
+
+
+def stage(
+    batch: Batch, entry: BackgroundEntry, whole: Background, retargeted: Retargeted, body: Body, seed: int
+) -> Staged:
+    """Place the motion, set the scene and pose the labels. Raises NoPlacement, and InputError for a clip of a place
+    that is shorter than the motion."""
+    moving = batch.camera.kind != "static"
+    if moving and whole.video is not None:
+        raise InputError(f"{entry.name} is a clip of a still camera; a camera that moves needs a photograph.")
+    seen = inner_camera(whole.camera) if moving else whole.camera
+    rules = PlacementRules(
+        batch.person_height,
+        entry.at,
+        entry.distance_m,
+        entry.heading_deg,
+        entry.crop,
+        entry.floor_m or (0.0, math.inf),
+        margin=0.1 if moving else 0.02,
+    )
+    touched = None if whole.floor is None else touched_points(retargeted, body)
+    placement = place(
+        retargeted.swept, retargeted.height_m, seen, batch.size_hw, rules, seed, floor=whole.floor, touched=touched
+    )
+    frames = len(retargeted.motion)
+    view = fitted_camera(seen, batch.size_hw, placement.crop)
+    scale = float(view.K[0, 0] / seen.K[0, 0])
+    whole_hw = (round(whole.size_hw[0] * scale), round(whole.size_hw[1] * scale))
+    background = whole.resized(whole_hw) if moving else whole.fitted(batch.size_hw, placement.crop)
+    light = chosen_light(batch.light, whole) if batch.match_light else None
+    scene = Scene.of(
+        background,
+        placement.T_world_motion,
+        gain=light_gain(background.rgb) if batch.match_light else None,
+        shadow=ShadowLight() if batch.shadow else None,
+        light=light,
+        film=batch.film,
+        seed=seed,
+        plates=None if whole.video is None else clip_plates(whole, background, placement, frames, batch.fps),
+        focus_m=_distance_m(background, placement, retargeted),
+    )
+    if moving:
+        turns = batch.camera.turns(frames, batch.fps, scene.camera, seed)
+        scene = scene.turning(view, turns if turns is not None else torch.eye(3).repeat(frames, 1, 1))
+    labels = ClipLabels.of(
+        retargeted, body, placement.T_world_motion, _world_camera(scene, placement, frames), batch.film.distortion
+    )
+    masks = MaskTrack(batch.size_hw, labels, keep_depth=batch.depth_labels)
+    if batch.depth_labels and not moving:
+        masks.add_place(background.depth_m[0])
+    return Staged(background, placement, scene, labels, masks)
+
+
+def chosen_light(name: str, place_: Background) -> PlaceLight:
+    """The light that the batch asks for, or the place's own."""
+    if name != "estimated":
+        return preset_light(name)
+    return place_.light or estimated_light(place_.rgb, place_.camera)
+
+
+def touched_points(retargeted: Retargeted, body: Body) -> Float[Tensor, "points 3"]:
+    """Where the body is over the motion, about every 4 cm (motion's world)."""
+    motion = retargeted.motion
+    chosen = torch.arange(0, body.n_vertices, max(body.n_vertices // _TOUCH_POINTS, 1))
+    frames = torch.linspace(0, len(motion) - 1, min(len(motion), _TOUCH_FRAMES)).round().long()
+    some = motion[frames]
+    points = body.pose(some.poses, some.betas, some.transl).points(body.subset(chosen)).reshape(-1, 3)
+    voxel = torch.unique((points / _VOXEL_M).round().long(), dim=0)
+    return voxel.float() * _VOXEL_M
+
+
+def clip_plates(
+    whole: Background, background: Background, placement: Placement, frames: int, fps: float
+) -> UInt8[np.ndarray, "frames height width 3"]:
+    """The frames of a place's clip at the output's times, cut as the picture was.
+
+    Raises InputError when the clip is shorter than the motion: a place that freezes or jumps would not look real.
+    """
+    from avatars.video import probe, read_frames
+
+    assert whole.video is not None
+    info = probe(whole.video)
+    step_s = 1.0 / info.fps if info.fps else 0.0
+    length_s, needed_s = float(info.times_s[-1]) + step_s, frames / fps
+    if length_s + 1e-6 < needed_s:
+        raise InputError(
+            f"The clip of {whole.video.parent.name} lasts {length_s:.2f} s and the motion {needed_s:.2f} s. Give a "
+            "longer clip, or prepare one frame of it as a photograph."
+        )
+    wanted = np.searchsorted(info.times_s, np.arange(frames) / fps + 1e-6, side="right") - 1
+    unique, back = np.unique(np.clip(wanted, 0, info.n_frames - 1), return_inverse=True)
+    cut = [resized_to_cover(f, whole.size_hw, background.size_hw, placement.crop) for f in read_frames(info, unique)]
+    return np.stack(cut)[back]
+
+
+def _world_camera(scene: Scene, placement: Placement, frames: int) -> Camera:
+    """The clip's camera in the place's world: one, or one per frame."""
+    T_motion_world = torch.linalg.inv(placement.T_world_motion)
+    if scene.turns is None:
+        return replace(scene.camera, T_cam_world=scene.camera.T_cam_world @ T_motion_world)
+    cameras = [scene.camera_at(i).T_cam_world @ T_motion_world for i in range(frames)]
+    return replace(scene.camera, T_cam_world=torch.stack(cameras))
+
+
+def _distance_m(background: Background, placement: Placement, retargeted: Retargeted) -> float:
+    """How far the middle of the motion is from the camera."""
+    T = placement.T_world_motion
+    world = retargeted.swept @ T[:3, :3].T + T[:3, 3]
+    return float(background.camera.to_camera(world)[:, 2].mean())
