@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from avatars.errors import InputError
+from avatars.files import atomic_path
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -19,6 +20,10 @@ class CleanPlate:
     known: Bool[np.ndarray, "height width"]
     source: str
     """"true", "estimated" or "none", as in `Scores.background`."""
+
+    def at(self, frame: int) -> UInt8[np.ndarray, "height width 3"]:
+        """The same in every frame."""
+        return self.rgb
 
     @staticmethod
     def read(path: str | Path, size_hw: tuple[int, int]) -> CleanPlate:
@@ -37,6 +42,31 @@ class CleanPlate:
                 f"{path} is {rgb.shape[:2]} (height, width), but the video is {size_hw}: not the same camera."
             )
         return CleanPlate(rgb, np.ones(size_hw, bool), "true")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ShadedRooms:
+    """The room as it is behind the person in single frames, their shadow on it: known of made-up captures alone."""
+
+    frames: tuple[int, ...]
+    rgb: UInt8[np.ndarray, "frames height width 3"]
+
+    def at(self, frame: int) -> UInt8[np.ndarray, "height width 3"] | None:
+        """The room in a frame; None where it was not kept."""
+        return self.rgb[self.frames.index(frame)] if frame in self.frames else None
+
+    def save(self, path: Path) -> None:
+        """Write an npz."""
+        with atomic_path(path) as aside, open(aside, "wb") as file:
+            np.savez_compressed(file, frames=np.array(self.frames), rgb=self.rgb)
+
+    @staticmethod
+    def load(path: Path) -> ShadedRooms:
+        """Read what `save` wrote. Raises InputError when it is not there."""
+        if not path.is_file():
+            raise InputError(f"{path} is missing: make the capture with rooms_every.")
+        with np.load(path, allow_pickle=False) as archive:
+            return ShadedRooms(tuple(archive["frames"].tolist()), archive["rgb"])
 
 
 def estimate_clean_plate(

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from avatars.camera import Camera
-from avatars.clean_plate import CleanPlate, estimate_clean_plate
+from avatars.clean_plate import CleanPlate, ShadedRooms, estimate_clean_plate
 from avatars.mask_stack import MaskStack
 from avatars.video import VideoInfo, probe, read_frames
 
@@ -85,8 +85,8 @@ class CropStack:
     """By level, in the order of the fields of `Crops`: rgb, mask, plate, known, sure, near."""
     background: str
     """Where the plate comes from: "true", "estimated" or "none"."""
-    truth: list[UInt8[Tensor, "3 height width"]] | None = None
-    """The empty room at level 1, when it is known for scoring only."""
+    truth: list[UInt8[Tensor, "3 height width"] | None] | None = None
+    """The room behind the person at level 1, when (and in which frames) it is known for scoring only."""
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -111,9 +111,10 @@ class CropStack:
     def over_truth(self, i: int) -> Crops:
         """The i-th usable frame at full size, with the true room as its plate where that is known for scoring."""
         crop = self.take([i])
-        if self.truth is None:
+        room = None if self.truth is None else self.truth[i]
+        if room is None:
             return crop
-        return replace(crop, plate=self.truth[i][None].float() / 255, known=crop.inside)
+        return replace(crop, plate=room[None].float() / 255, known=crop.inside)
 
     @property
     def mib(self) -> float:
@@ -185,7 +186,7 @@ def load_crops(
     *,
     size_px: int,
     plate: CleanPlate | None = None,
-    truth: CleanPlate | None = None,
+    truth: CleanPlate | ShadedRooms | None = None,
 ) -> CropStack:
     """Read the usable frames once, crop them to their boxes, and lay the clean plate beside them.
 
@@ -209,7 +210,12 @@ def load_crops(
     stack = _stack(usable, windows, thumbnails, plate, camera)
     if truth is None:
         return stack
-    return replace(stack, truth=[window.sample(truth.rgb).round().to(torch.uint8) for window in windows])
+    rooms = [truth.at(int(frame)) for frame in usable]
+    cropped = [
+        None if room is None else window.sample(room).round().to(torch.uint8)
+        for room, window in zip(rooms, windows, strict=True)
+    ]
+    return replace(stack, truth=cropped)
 
 
 def _union(windows: list[Window]) -> tuple[slice, slice]:

@@ -47,7 +47,7 @@ class FitConfig:
     """The person's crop is about this many pixels on its longer side; smaller videos are not enlarged."""
     n_gaussians: int | None = None
     """None: from the size, about 40k at 256 and 100k at 512."""
-    stages: tuple[Stage, ...] = (Stage(4, 0.1, 150, 8), Stage(2, 0.15, 650, 8), Stage(1, 0.6, 1300))
+    stages: tuple[Stage, ...] = (Stage(4, 0.1, 150, 8), Stage(2, 0.2, 1000, 8), Stage(1, 1.0, 2800))
     held_out_every: int = 8
     """Every so many frames one is kept from fitting and scored; 0 keeps none."""
     score_frames: int = 24
@@ -71,7 +71,7 @@ class FitConfig:
         if quality == "draft":
             return replace(config, stages=(Stage(4, 0.1, 150, 8), Stage(2, 0.2, 350, 8)), score_frames=16)
         if quality == "high":
-            return replace(config, stages=(Stage(4, 0.1, 150, 8), Stage(2, 0.15, 1000, 8), Stage(1, 1.0, 2800)))
+            return replace(config, stages=(Stage(4, 0.1, 150, 8), Stage(2, 0.25, 1600, 8), Stage(1, 1.3, 6000)))
         return config
 
     @property

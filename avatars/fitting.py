@@ -19,7 +19,7 @@ from avatars.avatar import Avatar
 from avatars.binding import FACE, spread_over
 from avatars.body import Body
 from avatars.camera import Camera
-from avatars.clean_plate import CleanPlate
+from avatars.clean_plate import CleanPlate, ShadedRooms
 from avatars.color_init import SeenColors, Sighting, fill_unseen, seen_colors
 from avatars.crops import CropStack, boxes_of, load_crops
 from avatars.drawing import draw
@@ -109,13 +109,13 @@ def fit_avatar(
     config: FitConfig | None = None,
     body: Body | None = None,
     plate: CleanPlate | None = None,
-    truth: CleanPlate | None = None,
+    truth: CleanPlate | ShadedRooms | None = None,
     clock: StageClock | None = None,
 ) -> FitResult:
     """Fit an avatar to a tracked video.
 
     `plate` is the room without the person, where there is a picture of it; otherwise it is estimated from the frames.
-    `truth` is such a picture, too, but used for scoring alone.
+    `truth` is such a picture, too, or one per frame with the person's shadow on it, but used for scoring alone.
     Raises InputError when too few frames show a person.
     """
     from avatars.scoring import score_held_out
@@ -146,7 +146,7 @@ def read_crops(
     body: Body,
     config: FitConfig,
     plate: CleanPlate | None = None,
-    truth: CleanPlate | None = None,
+    truth: CleanPlate | ShadedRooms | None = None,
 ) -> tuple[CropStack, Motion]:
     """Crops of the frames that show a person, and the motion of those frames.
 

@@ -15,6 +15,10 @@ from avatars.row_adam import RowAdam
 
 WIDTH = N_JOINTS * 3 + 3
 """Numbers per frame: 55 rotations (axis-angle, added) and a translation (m)."""
+STEADY = 0.6
+"""How far a held-out pose is moved from its tracked place to that between its neighbors' refined poses."""
+NEAR_S = 0.2
+"""Frames at most this far apart hardly differ in how the person moves between them."""
 
 
 @dataclass(slots=True, eq=False)
@@ -53,19 +57,32 @@ class PoseRefinement:
 
 
 def carried_over(tracked: Motion, refined: Motion, unseen: Motion) -> Motion:
-    """`unseen` frames as tracked, turned by the corrections that refinement gave the nearest frames before and after.
+    """`unseen` frames as tracked, with what refinement found in the nearest training frames before and after.
 
-    `tracked` and `refined` are the same training frames, before and after. Corrections are rotations on the left of
-    the joint's own, weighted by time; this uses nothing of the unseen frames but their tracked pose.
+    `tracked` and `refined` are the same training frames, before and after. The corrections (rotations on the left of
+    the joint's own, weighted by time) are applied to the tracked pose; where the two frames are near in time, it
+    is moved towards what lies between their own refined poses, which steadies the tracker's jitter. Nothing of the
+    unseen frames is used but their tracked pose.
     """
     before, after, share = _bracket(tracked.times_s, unseen.times_s)
-    correction = matrix_from_axis_angle(refined.poses) @ matrix_from_axis_angle(tracked.poses).transpose(-1, -2)
-    angle = axis_angle_from_matrix(correction)
-    turned = torch.lerp(angle[before], angle[after], share[:, None, None])
-    poses = axis_angle_from_matrix(matrix_from_axis_angle(turned) @ matrix_from_axis_angle(unseen.poses))
+    was, now, here = (matrix_from_axis_angle(m.poses) for m in (tracked, refined, unseen))
+    correction = axis_angle_from_matrix(now @ was.transpose(-1, -2))
+    turned = matrix_from_axis_angle(torch.lerp(correction[before], correction[after], share[:, None, None])) @ here
     shift = refined.transl - tracked.transl
     transl = unseen.transl + torch.lerp(shift[before], shift[after], share[:, None])
-    return replace(unseen, poses=poses, transl=transl)
+    near = (tracked.times_s[after] - tracked.times_s[before] <= NEAR_S) & (after > before)
+    half = STEADY * near.float()
+    middle = _turned_towards(now[before], now[after], share)
+    poses = axis_angle_from_matrix(_turned_towards(turned, middle, half))
+    middle_transl = torch.lerp(refined.transl[before], refined.transl[after], share[:, None])
+    return replace(unseen, poses=poses, transl=torch.lerp(transl, middle_transl, half[:, None]))
+
+
+def _turned_towards(
+    a: Float[Tensor, "frames 55 3 3"], b: Float[Tensor, "frames 55 3 3"], share: Float[Tensor, " frames"]
+) -> Float[Tensor, "frames 55 3 3"]:
+    """Rotations part of the way from `a` to `b`, the short way round."""
+    return matrix_from_axis_angle(share[:, None, None] * axis_angle_from_matrix(b @ a.transpose(-1, -2))) @ a
 
 
 def between(

@@ -23,7 +23,7 @@ from avatars.rasterizer import Render
 if TYPE_CHECKING:
     from avatars.fitting import Fit
 
-POSE_STEPS = ((2, 24), (1, 10))
+POSE_STEPS = ((2, 20), (1, 40))
 """Levels and iterations of fitting the pose to a held-out frame."""
 
 

@@ -184,6 +184,15 @@ def test_corrections_carry_over_to_the_frames_between(body: Body) -> None:
     assert torch.allclose(found.poses[:, 1:], unseen.poses[:, 1:], atol=1e-5)
 
 
+def test_jitter_of_an_unseen_frame_is_damped_between_near_frames_only(body: Body) -> None:
+    motion = some_motion(body, 9)
+    motion.transl[3, 0] += 0.04
+    for slow, left in ((1.0, 0.016), (9.0, 0.04)):
+        timed = replace(motion, times_s=motion.times_s * slow)
+        found = carried_over(timed[0::2], timed[0::2], timed[1::2])
+        assert float(found.transl[1, 0]) == pytest.approx(left, abs=1e-6)
+
+
 def test_values_between_times_are_linear() -> None:
     found = between(torch.tensor([[0.0], [2.0], [3.0]]), torch.tensor([0.0, 1.0, 2.0]), torch.tensor([0.25, 1.5, 9.0]))
     assert found[:, 0].tolist() == pytest.approx([0.5, 2.5, 3.0])

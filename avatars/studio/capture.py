@@ -12,6 +12,7 @@ import torch
 
 from avatars.body import Body
 from avatars.camera import Camera
+from avatars.clean_plate import ShadedRooms
 from avatars.errors import InputError
 from avatars.files import atomic_path, read_json, require_fresh_folder, write_json
 from avatars.motion import Motion
@@ -85,6 +86,10 @@ class Capture:
         """The truth beside the clip."""
         return Truth.load(self.folder)
 
+    def rooms(self) -> ShadedRooms:
+        """The room behind the person. Raises InputError where it was not kept."""
+        return ShadedRooms.load(self.folder / "rooms.npz")
+
 
 def camera_for(
     motion: Motion,
@@ -137,12 +142,14 @@ def capture(
     threads: int = 2,
     crf: int = 18,
     show_progress: bool = False,
+    rooms_every: int = 0,
 ) -> Capture:
     """Film a performance: write `capture.mp4` and its truth to `folder`, which must not exist or be empty.
 
     `samples` squared rays per pixel hit the person; `noise` scales the sensor's noise (0 none). The truth is
     `motion.npz`, `camera.json`, `truth.npz`, `background.png`, `background_depth.npy`, `person.json` and, with
-    `keep_depth`, `depth.npz`.
+    `keep_depth`, `depth.npz`, and with `rooms_every`, `rooms.npz`: every so many frames, from the middle of the first
+    so many, the room with the person's shadow but without the person.
     Raises InputError when the folder is not empty.
     """
     folder = require_fresh_folder(folder, what="A capture")
@@ -161,8 +168,21 @@ def capture(
             masks[index] = shot.mask
             if depth is not None:
                 depth[index] = np.where(shot.mask > 0, shot.depth_m, np.inf)
+    if rooms_every:
+        frames = list(range(rooms_every // 2, len(motion), rooms_every))
+        film_rooms(person, motion, room, plate, camera, frames).save(folder / "rooms.npz")
     _write_truth(folder, person, performance, camera, plate, masks, depth)
     return Capture(folder)
+
+
+def film_rooms(
+    person: Person, motion: Motion, room: Room, plate: Plate, camera: Camera, frames: list[int]
+) -> ShadedRooms:
+    """The room behind the person in chosen frames, their shadow on it."""
+    studio = Studio(person.surface, plate, camera, room.light)
+    with torch.no_grad():
+        A = person.body.pose_motion(motion).A_world_rest.double().numpy()
+    return ShadedRooms(tuple(frames), np.stack([studio.shoot_room(person.surface.posed(A[i])) for i in frames]))
 
 
 def furnished(room: Room, performance: Act) -> Room:
@@ -253,6 +273,7 @@ def sample_capture(
     keep_depth: bool = False,
     noise: float = 1.0,
     show_progress: bool = False,
+    rooms_every: int = 0,
 ) -> Capture:
     """A whole capture from a seed: person `seed` does `action` in a sampled room before a sampled camera.
 
@@ -278,6 +299,7 @@ def sample_capture(
         keep_depth=keep_depth,
         noise=noise,
         show_progress=show_progress,
+        rooms_every=rooms_every,
     )
 
 

@@ -423,6 +423,15 @@ class Studio:
 
     def shoot(self, vertices: np.ndarray, index: int) -> Shot:
         """Photograph posed `vertices` (vertices, 3) m; `index` is the frame's number, which seeds its noise."""
+        self._photograph(vertices, self._box(vertices))
+        return self._developed(self._noise, self._seed * 1_000_003 % 2**30 + index)
+
+    def shoot_room(self, vertices: np.ndarray) -> np.ndarray:
+        """The room as sRGB bytes (H, W, 3) with the shadow that posed `vertices` cast, but without them and noise."""
+        self._photograph(vertices, wp.vec4i(0, 0, 0, 0))
+        return self._developed(0.0, 0).rgb
+
+    def _photograph(self, vertices: np.ndarray, box: wp.vec4i) -> None:
         self._points.numpy()[:] = vertices
         self._normals.numpy()[:] = self.surface.normals(vertices)
         self._mesh.refit()
@@ -436,16 +445,14 @@ class Studio:
             photograph, self.size_hw,
             [
                 self._mesh.id, self._faces, self._normals, self._openness, self._texels, self._first, self._resolution,
-                self._finish, self._eye, self._lamp, self._box(vertices), self._samples, self._room_key,
+                self._finish, self._eye, self._lamp, box, self._samples, self._room_key,
                 self._room_ambient, self._room_depth, self._is_floor, patch, floor, self._rgb, self._coverage,
                 self._depth,
             ],
         )  # fmt: skip
-        launch(
-            develop,
-            self.size_hw,
-            [self._rgb, self._curve, self._grain, self._noise, self._seed * 1_000_003 % 2**30 + index, self._bytes],
-        )
+
+    def _developed(self, noise: float, noise_seed: int) -> Shot:
+        launch(develop, self.size_hw, [self._rgb, self._curve, self._grain, noise, noise_seed, self._bytes])
         mask = np.rint(self._coverage.numpy() * 255).astype(np.uint8)
         return Shot(self._bytes.numpy().copy(), mask, self._depth.numpy().copy())
 
