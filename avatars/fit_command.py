@@ -94,6 +94,8 @@ class FitCommand:
             result = fit_avatar(self.video, track, config=config, body=body, plate=plate, truth=truth, clock=clock)
             with clock.stage("preview"):
                 self._write(folder, result, track, clock)
+            with clock.stage("report"):
+                self._report(folder, result, track, clock)
         return result
 
     def _track(self, body: Any, clock: StageClock) -> Track:
@@ -139,3 +141,20 @@ class FitCommand:
             {"source": source, "quality": self.quality, "seconds": clock.seconds} | describe(result),
         )
         result.avatar.with_card(source=source, consent=self.consent).write_files(folder)
+
+    def _report(self, folder: Path, result: FitResult, track: Track, clock: StageClock) -> None:
+        """`report.html`: what to look at first."""
+        from avatars.fitting import describe
+        from avatars.report import write_report
+
+        inputs = {"clean plate": self.clean_plate, "true background, for scoring": self.truth_background}
+        write_report(
+            folder / "report.html",
+            result.avatar.with_card(consent=self.consent),
+            result.motion,
+            track,
+            video=self.video,
+            fit={"quality": self.quality, "seconds": clock.seconds} | describe(result),
+            inputs=inputs,
+            losses=result.losses,
+        )
