@@ -27,6 +27,8 @@ from avatars.progress import StageClock
 
 SPACE_MIB = 500.0
 SEED_STEP = 10_000
+PERSON_HEIGHT = (0.62, 0.85)
+"""Share of the frame, as anybody sees that it is in the training clips."""
 PLACE_SEEDS = 5_000
 """Rooms of places are sampled from here on, rooms of real clips below."""
 
@@ -327,6 +329,7 @@ def reenact_all(out: Path, config: SimulatedConfig) -> list[str]:
         "size": config.size_px,
         "fps": config.fps,
         "backgrounds_per_pair": config.places_per_motion,
+        "person_height": list(PERSON_HEIGHT),
         "avatars": [f"avatars/avatar_{seed:03d}" for seed in avatar_people(config)],
         "motions": ["motions/*.npz"],
         "backgrounds": places,
@@ -354,7 +357,7 @@ def _place(out: Path, config: SimulatedConfig, seed: int) -> dict[str, Any]:
 
     rng = np.random.default_rng([seed, 61])
     size = config.size_px
-    height_m, pitch, focal_px = rng.uniform(1.2, 1.6), np.radians(rng.uniform(3.0, 9.0)), rng.uniform(0.9, 1.05) * size
+    height_m, pitch, focal_px = rng.uniform(1.2, 1.6), np.radians(rng.uniform(8.0, 14.0)), rng.uniform(0.9, 1.05) * size
     path = out / "places" / f"room_{seed}.png"
     if not path.is_file():
         eye = torch.tensor([0.0, height_m, 4.4], dtype=torch.float32)
