@@ -116,7 +116,8 @@ def half_written(out: Path) -> list[Path]:
 
 def verify(out: Path) -> list[str]:
     """Everything that is wrong with a data set, one line each: videos and labels that differ from their receipts, files
-    without a receipt, half written files, and a manifest that tells something else. Missing clips are not wrong.
+    without a receipt, half written files, and a manifest that tells something else. Missing clips are not wrong,
+    nor are files of a clip that a stopped run has not finished: the next run writes them anew.
 
     Raises InputError when there is no plan.
     """
@@ -131,8 +132,10 @@ def verify(out: Path) -> list[str]:
             wrong += _wrong_with(out, clip, receipt)
             expected |= {receipt["clip"]["path"], receipt["labels"]["path"]}
             lines.append(ManifestClip.from_dict(receipt["clip"]).to_line())
+        else:
+            expected |= {video_path(clip), f"labels/{clip.id}.npz"}
     there = {p.relative_to(out).as_posix() for kind in ("clips", "labels") for p in (out / kind).rglob("[!.]*.*")}
-    wrong += [f"{path}: no receipt names it" for path in sorted(there - expected)]
+    wrong += [f"{path}: belongs to no clip of the plan" for path in sorted(there - expected)]
     manifest = out / "manifest.jsonl"
     if not manifest.is_file() or manifest.read_text(encoding="utf-8").splitlines() != lines:
         wrong.append("manifest.jsonl: not the clips that exist; `reenact run` writes it anew")

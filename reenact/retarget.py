@@ -71,7 +71,7 @@ def retarget(motion: Motion, body: Body, betas: Float[Tensor, " shape"], *, fps:
     scaled, leg_scale = on_body(timed, body, betas)
     contact = steady_contacts(_source_contacts(timed, body, betas, fps), fps)
     soles = Soles.of(body, betas)
-    grounded, _ = _on_ground(scaled, body, soles, fps)
+    grounded, _ = on_ground(scaled, body, soles, fps)
     settled = keep_contacts(grounded, body, soles, contact, fps)
     points = soles.followed(settled, body)
     start = points.new_tensor([1.0, 0.0, 1.0]) * (settled.transl[0] + body.shaped(betas)[1][0])
@@ -95,11 +95,11 @@ def _source_contacts(timed: Motion, body: Body, betas: Float[Tensor, " shape"], 
     betas = _source_betas(timed, body, betas)
     timed, _ = on_body(timed, body, betas)
     soles = Soles.of(body, betas)
-    _, points = _on_ground(timed, body, soles, fps)
+    _, points = on_ground(timed, body, soles, fps)
     return foot_contacts(soles.feet(points), fps)
 
 
-def _on_ground(motion: Motion, body: Body, soles: Soles, fps: float) -> tuple[Motion, Float[Tensor, "frames points 3"]]:
+def on_ground(motion: Motion, body: Body, soles: Soles, fps: float) -> tuple[Motion, Float[Tensor, "frames points 3"]]:
     """The motion set onto y = 0 (`ground_offset`), and its points there."""
     points = soles.followed(motion, body)
     lift_m = ground_offset(points[..., 1].amin(-1), fps)

@@ -6,6 +6,7 @@ A run that was stopped anywhere, by whatever, goes on where it was, and the file
 from __future__ import annotations
 
 import errno
+import json
 import os
 import time
 from collections import deque
@@ -109,7 +110,7 @@ def run_batch(
         ) from None
     finally:
         _conclude(out, plan, state, older_than_s)
-    return RunSummary(
+    summary = RunSummary(
         out=out,
         planned=planned,
         made=state.made,
@@ -121,6 +122,24 @@ def run_batch(
         cpu_s=sum(clock.seconds.values()),
         peak_mib=state.peak_mib,
     )
+    if state.made or state.failures:
+        _note(summary, clock)
+    return summary
+
+
+def _note(summary: RunSummary, clock: StageClock) -> None:
+    """A line in runs.jsonl: what the run made, how fast, and what its stages cost."""
+    line = {
+        "ended": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "made": summary.made,
+        "failed": len(summary.failures),
+        "frames": summary.frames,
+        "seconds": round(summary.seconds, 2),
+        "cpu_s": {stage: round(seconds, 3) for stage, seconds in clock.seconds.items()},
+        "peak_mib": round(summary.peak_mib),
+    }
+    with open(summary.out / "runs.jsonl", "a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
 
 
 def _conclude(out: Path, plan: Plan, state: _State, older_than_s: float) -> None:

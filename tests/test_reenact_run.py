@@ -1,0 +1,205 @@
+"""Processes that die, work that fails, runs that are shared or stopped: the data set is the same bytes in the end."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+from tiny_batch import write_batch, write_material
+
+from actionrec.manifest import read_manifest
+from avatars import console
+from avatars.body import Body
+from avatars.errors import InputError
+from reenact import filming
+from reenact.batch import load_batch
+from reenact.data_set_commands import MergeCommand, StatusCommand, VerifyCommand
+from reenact.plan import PlannedClip, make_plan, open_output
+from reenact.plan_command import PlanCommand
+from reenact.receipts import read_failures, status, sweep, verify
+from reenact.run import run_batch
+from reenact.run_command import RunCommand
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory) -> Path:
+    return write_material(tmp_path_factory.mktemp("material"), Body.load())
+
+
+LOCAL = ("batch.json", "runs.jsonl")
+
+
+def four_groups(material: Path, path: Path) -> Path:
+    """Two avatars x two motions over one place."""
+    return write_batch(
+        material,
+        path,
+        avatars=[str(material / "white"), str(material / "blue")],
+        motions=[str(material / "raise_01.npz"), str(material / "lower_01.npz")],
+    )
+
+
+@pytest.fixture(scope="module")
+def alone(material, tmp_path_factory) -> Path:
+    """The data set, made by one process."""
+    folder = tmp_path_factory.mktemp("alone")
+    assert run_batch(four_groups(material, folder / "b.yaml")).made == 4
+    return folder / "out"
+
+
+def contents(out: Path) -> dict[str, bytes]:
+    """Every file but those that name paths and times."""
+    return {
+        p.relative_to(out).as_posix(): p.read_bytes() for p in out.rglob("*") if p.is_file() and p.name not in LOCAL
+    }
+
+
+def test_a_killed_process_is_replaced_and_two_make_the_same_bytes_as_one(material, alone, tmp_path):
+    killed = []
+
+    def kill_the_first() -> None:
+        while not killed:
+            for child in multiprocessing.active_children():
+                time.sleep(0.3)
+                child.kill()
+                killed.append(child)
+                return
+            time.sleep(0.01)
+
+    thread = threading.Thread(target=kill_the_first, daemon=True)
+    thread.start()
+    summary = run_batch(four_groups(material, tmp_path / "b.yaml"), jobs=2)
+    thread.join(1)
+    assert killed
+    assert (summary.made, summary.failures) == (4, ())
+    assert contents(tmp_path / "out") == contents(alone)
+
+
+def test_what_may_work_another_time_is_tried_twice_and_what_cannot_once(material, alone, tmp_path, monkeypatch):
+    tries: list[str] = []
+
+    def failing(error: Exception, times: int):
+        def retarget(motion, *rest, **named):
+            tries.append(motion.name)
+            if tries.count(motion.name) <= times:
+                raise error
+            return working(motion, *rest, **named)
+
+        return retarget
+
+    working = filming.retarget
+    batch = write_batch(material, tmp_path / "b.yaml")
+    monkeypatch.setattr(filming, "retarget", failing(OSError("stale file handle"), 9))
+    failure = run_batch(batch).failures[0]
+    assert (failure.stage, failure.transient, len(tries)) == ("retarget", True, 2)
+    assert read_failures(tmp_path / "out") == [failure]
+    tries.clear()
+    monkeypatch.setattr(filming, "retarget", failing(ValueError("always"), 9))
+    assert [f.transient for f in run_batch(batch).failures] == [False]
+    assert len(tries) == 1
+    tries.clear()
+    monkeypatch.setattr(filming, "retarget", failing(OSError("once"), 1))
+    assert run_batch(batch).made == 1
+    assert not (tmp_path / "out" / "failures.jsonl").exists()
+
+
+def test_too_many_failures_stop_the_run(material, tmp_path, monkeypatch, capsys):
+    def broken(*_, **__):
+        raise ValueError("broken")
+
+    monkeypatch.setattr(filming, "retarget", broken)
+    command = RunCommand(four_groups(material, tmp_path / "b.yaml"), jobs=1, max_failures=1)
+    assert console.run(command) == console.WORK_FAILED
+    assert "stopped after 2 failures" in capsys.readouterr().out
+    assert status(tmp_path / "out").planned == 4
+    assert len(status(tmp_path / "out").failures) == 2
+
+
+def test_parts_of_a_plan_made_apart_are_merged_into_the_same_data_set(material, alone, tmp_path, capsys):
+    parts = []
+    for part in (0, 1):
+        (tmp_path / str(part)).mkdir()
+        batch = four_groups(material, tmp_path / str(part) / "b.yaml")
+        assert console.run(RunCommand(batch, jobs=1, share=f"{part}/2")) == console.DONE
+        parts.append(tmp_path / str(part) / "out")
+    assert console.run(StatusCommand(parts[0])) == console.WORK_FAILED
+    assert "2 of 4 clips are whole, 2 missing" in capsys.readouterr().out
+    for _ in range(2):
+        assert console.run(MergeCommand(tuple(parts), tmp_path / "all")) == console.DONE
+    assert contents(tmp_path / "all") == contents(alone)
+    assert console.run(VerifyCommand(tmp_path / "all")) == console.DONE
+    other = write_batch(material, tmp_path / "other.yaml", out=str(tmp_path / "other"))
+    open_output(make_plan(load_batch(other)))
+    with pytest.raises(InputError, match="holds another plan"):
+        MergeCommand((parts[0], tmp_path / "other"), tmp_path / "none").run()
+    assert not (tmp_path / "none").exists()
+    with pytest.raises(InputError, match=r"--share is '2/2'"):
+        RunCommand(other, share="2/2").run()
+
+
+def test_verify_names_everything_that_is_wrong(alone, tmp_path, capsys):
+    assert verify(alone) == []
+    out = Path(shutil.copytree(alone, tmp_path / "out"))
+    one, two, three, _ = read_manifest(out / "manifest.jsonl")
+    (out / one.path).write_bytes(b"other")
+    (out / "labels" / f"{two.id}.npz").unlink()
+    (out / "receipts" / f"{three.id}.json").unlink()
+    (out / "clips" / ".half.999999999.mp4").write_bytes(b"half")
+    (out / "clips" / "holiday.mp4").write_bytes(b"mine")
+    found = verify(out)
+    assert f"{one.path}: other bytes than its receipt names" in found
+    assert f"labels/{two.id}.npz: missing, though its receipt is there" in found
+    assert "clips/holiday.mp4: belongs to no clip of the plan" in found
+    assert "clips/.half.999999999.mp4: half written" in found
+    assert any(line.startswith("manifest.jsonl: not the clips that exist") for line in found)
+    assert len(found) == 5
+    assert console.run(VerifyCommand(out)) == console.WORK_FAILED
+    assert "5 things wrong; 3 of 4 clips there" in capsys.readouterr().out
+    sweep(out, older_than_s=3600)
+    assert (out / "clips" / ".half.999999999.mp4").exists()
+    sweep(out)
+    assert not (out / "clips" / ".half.999999999.mp4").exists()
+
+
+def test_a_plan_that_was_written_is_run_from_its_folder(material, alone, tmp_path):
+    batch = four_groups(material, tmp_path / "b.yaml")
+    assert console.run(PlanCommand(batch)) == console.DONE
+    batch.unlink()
+    assert run_batch(tmp_path / "out").made == 4
+    assert contents(tmp_path / "out") == contents(alone)
+
+
+def test_ctrl_c_leaves_everything_whole_and_the_next_run_goes_on(material, alone, tmp_path):
+    batch = four_groups(material, tmp_path / "b.yaml")
+    words = [sys.executable, "-m", "reenact.cli", "run", str(batch), "--jobs", "2"]
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1])
+    receipts = tmp_path / "out" / "receipts"
+    while process.poll() is None and not (receipts.is_dir() and any(receipts.glob("[!.]*.json"))):
+        time.sleep(0.02)
+    process.send_signal(2)
+    _, said = process.communicate(timeout=60)
+    if process.returncode != console.DONE:  # else all was done before the signal came
+        assert process.returncode == console.INTERRUPTED, said
+        assert "everything finished so far is whole" in said
+        assert verify(tmp_path / "out") == []
+    run_batch(batch)
+    assert contents(tmp_path / "out") == contents(alone)
+
+
+def test_status_is_counted_from_names(tmp_path):
+    ids = [f"{i:016x}" for i in range(2000)]
+    (tmp_path / "receipts").mkdir()
+    clips = [PlannedClip(clip_id, ("kick", "wave")[i % 2], 0, 0, 0) for i, clip_id in enumerate(ids)]
+    (tmp_path / "plan.jsonl").write_text("".join(json.dumps(asdict(clip)) + "\n" for clip in clips))
+    for clip_id in ids[:1500]:
+        (tmp_path / "receipts" / f"{clip_id}.json").touch()
+    found = status(tmp_path)
+    assert (found.planned, found.whole, found.missing_by_label) == (2000, 1500, {"kick": 250, "wave": 250})
