@@ -98,6 +98,14 @@ double image_loss(Address rgb, Address alpha, Address bytes, Address fill, int f
                               shift_x, ssim_weight, mask_weight, at(v_rgb), at(v_alpha)}, threads);
 }
 
+void add_ties(Address neighbors, Address begins, Address tied_by, int64_t n, int k, Address spacing_m, Address weights,
+              Address pull, float shrink, float times, Address offsets, Address log_scales, Address colors,
+              Address v_offsets, Address v_log_scales, Address v_colors, int threads) {
+    splat::add_ties({at<int32_t>(neighbors), at<int32_t>(begins), at<int32_t>(tied_by), n, k, at(spacing_m), at(weights),
+                     at(pull), shrink, times, at(offsets), at(log_scales), at(colors), at(v_offsets), at(v_log_scales),
+                     at(v_colors)}, threads);
+}
+
 // Uninitialized memory for a tensor, which comes back here when the tensor goes.
 using Memory = splat::Buffer<float>;
 using Memories = splat::Shelf<Memory, 16>;
@@ -127,6 +135,7 @@ NB_MODULE(_cpu, module) {
     module.def("skin", &skin, nb::call_guard<nb::gil_scoped_release>());
     module.def("skin_backward", &skin_backward, nb::call_guard<nb::gil_scoped_release>());
     module.def("image_loss", &image_loss, nb::call_guard<nb::gil_scoped_release>());
+    module.def("add_ties", &add_ties, nb::call_guard<nb::gil_scoped_release>());
     module.def("lay_over", &lay_over, nb::call_guard<nb::gil_scoped_release>());
     module.def("floats", &floats, "A tensor of so many float32, uninitialized.");
     module.def("instruction_set", [] { return std::string(splat::kernels().name); });

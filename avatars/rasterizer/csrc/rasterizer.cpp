@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <cstring>
 #include <string>
 #include <vector>
@@ -351,6 +352,53 @@ double image_loss(const Loss& l, int threads) {
     for (double each : similarity) total_similarity += each;
     return (1 - l.ssim_weight) * sums.error / sums.weight + (with_ssim ? share * (1 - total_similarity / windows) : 0.0) +
            l.mask_weight * sums.mask_error / sums.mask_weight;
+}
+
+void add_ties(const Ties& t, int threads) {
+    constexpr int kRow = 12;  // 9 numbers, padded
+    static thread_local std::vector<float> memory;
+    memory.resize(2 * kRow * t.n);
+    float *values = memory.data(), *apart = values + kRow * t.n;
+    const Chunks chunks(t.n);
+    parallel(threads, chunks.count, [&](int c) {
+        for (int64_t i = chunks.begin(c); i < chunks.end(c); ++i)
+            for (int k = 0; k < 3; ++k) {
+                values[kRow * i + k] = t.offsets[3 * i + k] / t.spacing_m[i];
+                values[kRow * i + 3 + k] = t.log_scales[3 * i + k];
+                values[kRow * i + 6 + k] = t.colors[3 * i + k];
+                values[kRow * i + 9 + k] = 0.0f;
+            }
+    });
+    const float share = 1.0f / static_cast<float>(t.k);
+    parallel(threads, chunks.count, [&](int c) {
+        for (int64_t i = chunks.begin(c); i < chunks.end(c); ++i) {
+            float mean[kRow] = {};
+            for (int j = 0; j < t.k; ++j) {
+                const float* other = values + kRow * static_cast<int64_t>(t.neighbors[i * t.k + j]);
+                for (int k = 0; k < kRow; ++k) mean[k] += other[k];
+            }
+            for (int k = 0; k < 9; ++k)
+                apart[kRow * i + k] = t.weights[9 * i + k] * (values[kRow * i + k] - share * mean[k]);
+            for (int k = 9; k < kRow; ++k) apart[kRow * i + k] = 0.0f;
+        }
+    });
+    parallel(threads, chunks.count, [&](int c) {
+        for (int64_t i = chunks.begin(c); i < chunks.end(c); ++i) {
+            float sum[kRow] = {}, v[9];
+            for (int32_t j = t.begins[i]; j < t.begins[i + 1]; ++j) {
+                const float* other = apart + kRow * static_cast<int64_t>(t.tied_by[j]);
+                for (int k = 0; k < kRow; ++k) sum[k] += other[k];
+            }
+            for (int k = 0; k < 9; ++k) v[k] = 2 * (apart[kRow * i + k] - share * sum[k]);
+            const float widest = std::log(2 * t.spacing_m[i]);
+            for (int k = 0; k < 3; ++k) {
+                const float excess = std::max(values[kRow * i + 3 + k] - widest, 0.0f);
+                t.v_offsets[3 * i + k] += t.times * (v[k] + 2 * t.pull[i] * values[kRow * i + k]) / t.spacing_m[i];
+                t.v_log_scales[3 * i + k] += t.times * (v[3 + k] + 2 * t.shrink / static_cast<float>(t.n) * excess);
+                t.v_colors[3 * i + k] += t.times * v[6 + k];
+            }
+        }
+    });
 }
 
 }  // namespace splat

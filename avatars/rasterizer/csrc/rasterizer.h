@@ -52,6 +52,23 @@ struct Loss {
 };
 double image_loss(const Loss& loss, int threads);
 
+// Ties between neighbors (ties.py): the gradient of weight * |value - mean of the neighbors' values|^2 over offsets (in
+// spacings), logarithms of scales and colors, three numbers each, and of pull * |offset|^2, added to what is there.
+struct Ties {
+    const int32_t* neighbors;  // n x k
+    const int32_t* begins;     // n + 1: each one's first place in the next
+    const int32_t* tied_by;    // whose neighbor it is
+    int64_t n;
+    int k;
+    const float* spacing_m;  // n
+    const float* weights;    // n x 9
+    const float* pull;       // n
+    float shrink, times;     // against scales of more than twice the spacing
+    const float *offsets, *log_scales, *colors;
+    float *v_offsets, *v_log_scales, *v_colors;
+};
+void add_ties(const Ties& ties, int threads);
+
 // The kernels in use, the fastest that this processor runs; another by name ("plain", "avx2", "avx512").
 const Kernels& kernels();
 bool use_kernels(const char* name);
