@@ -1,4 +1,4 @@
-"""The `avatars` command: doctor, body, check, track, motion, fit, render, export."""
+"""The `avatars` command: doctor, body, check, track, motion, fit, render, view, export, vary."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from avatars.fit_command import FitCommand
 from avatars.motion_command import MotionCommand
 from avatars.render_command import RenderCommand
 from avatars.track_command import TrackCommand
+from avatars.vary_command import VaryCommand
+from avatars.view_command import ViewCommand
 
 Commands = (
     Annotated[Doctor, tyro.conf.subcommand("doctor")]
@@ -25,7 +27,9 @@ Commands = (
     | Annotated[MotionCommand, tyro.conf.subcommand("motion")]
     | Annotated[FitCommand, tyro.conf.subcommand("fit")]
     | Annotated[RenderCommand, tyro.conf.subcommand("render")]
+    | Annotated[ViewCommand, tyro.conf.subcommand("view")]
     | Annotated[ExportCommand, tyro.conf.subcommand("export")]
+    | Annotated[VaryCommand, tyro.conf.subcommand("vary")]
 )
 
 

@@ -71,7 +71,7 @@ def write_report(
     went in. Everything that the page shows lies inside it.
     """
     usable = torch.nonzero(track.motion.valid).squeeze(-1).numpy()
-    held_out = _held_out(len(motion), avatar)
+    held_out = held_out_rows(len(motion), avatar)
     frames = draw_held_out(avatar, motion, track, video, usable, held_out)
     train = np.setdiff1d(np.arange(len(motion)), held_out)
     looked = train[np.linspace(0, len(train) - 1, min(COVERAGE_FRAMES, len(train))).round().astype(int)]
@@ -89,7 +89,7 @@ def write_report(
     return Path(path)
 
 
-def _held_out(count: int, avatar: Avatar) -> np.ndarray:
+def held_out_rows(count: int, avatar: Avatar) -> np.ndarray:
     """The frames kept from fitting; where none were, some that were fitted."""
     from avatars.fitting import held_out_frames
 

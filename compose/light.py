@@ -173,19 +173,38 @@ def estimated_light(rgb: Float[Tensor, "3 height width"], camera: Camera) -> Pla
     return _normalized(light)
 
 
-def outward_normals(quats: Float[Tensor, "n 4"]) -> Float[Tensor, "n 3"]:
-    """Third axes of Gaussians (wxyz, not necessarily unit), which an avatar keeps pointing outward."""
+def normals_in_gaussians(quats: Float[Tensor, "n 4"], normals: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
+    """Directions (such as the body's smooth normals) in the axes of each Gaussian, with which they turn."""
+    return _rotated(quats * quats.new_tensor([1.0, -1.0, -1.0, -1.0]), normals)
+
+
+def outward_normals(quats: Float[Tensor, "n 4"], local: Float[Tensor, "n 3"] | None = None) -> Float[Tensor, "n 3"]:
+    """Normals of Gaussians (wxyz, not necessarily unit): `local`, in their own axes, turned with them. Without, their
+    third axes, which an avatar keeps pointing outward, but not as evenly as a skin."""
+    if local is not None:
+        return _rotated(quats, local)
     w, x, y, z = torch.nn.functional.normalize(quats, dim=-1).unbind(-1)
     return torch.stack([2 * (x * z + w * y), 2 * (y * z - w * x), 1 - 2 * (x * x + y * y)], -1)
 
 
+def _rotated(quats: Float[Tensor, "n 4"], vectors: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
+    """Vectors turned by quaternions: v + 2 u x (u x v + w v)."""
+    w, u = torch.nn.functional.normalize(quats, dim=-1).split([1, 3], -1)
+    inner = torch.addcmul(torch.linalg.cross(u, vectors), w, vectors)
+    return torch.add(vectors, torch.linalg.cross(u, inner), alpha=2.0)
+
+
 def relit(
-    gaussians: Gaussians, light: PlaceLight, *, R_world_gaussians: Float[Tensor, "3 3"] | None = None
+    gaussians: Gaussians,
+    light: PlaceLight,
+    *,
+    R_world_gaussians: Float[Tensor, "3 3"] | None = None,
+    local_normals: Float[Tensor, "n 3"] | None = None,
 ) -> Gaussians:
-    """The albedo in the place's light; `R_world_gaussians` turns the Gaussians' axes into the light's. Subframes
-    share the middle one's light."""
+    """The albedo in the place's light; `R_world_gaussians` turns the Gaussians' axes into the light's. Subframes share
+    the middle one's light. `local_normals`: see `normals_in_gaussians`."""
     quats = gaussians.quats if gaussians.quats.ndim == 2 else gaussians.quats[len(gaussians.quats) // 2]
-    normals = outward_normals(quats)
+    normals = outward_normals(quats, local_normals)
     if R_world_gaussians is not None:
         normals = normals @ R_world_gaussians.T
     # a factor f of linear light is f^(1/2.2) on display-referred values, which are a power of linear light
@@ -206,9 +225,9 @@ def srgb_from_linear(linear: Tensor) -> Tensor:
 def light_gain(
     place_rgb: Float[Tensor, "3 height width"],
     *,
-    exposure: float = 0.35,
+    exposure: float = 0.45,
     tint: float = 0.25,
-    limits: tuple[float, float] = (0.75, 1.2),
+    limits: tuple[float, float] = (0.6, 1.2),
 ) -> Float[Tensor, 3]:
     """Factor per channel for display-referred foreground color.
 

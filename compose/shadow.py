@@ -15,7 +15,7 @@ from torch import Tensor
 
 from avatars.gaussians import Gaussians
 
-CONTACT_M = 0.12
+CONTACT_M = 0.2
 """What is lower darkens the ground beneath it in any light."""
 
 
@@ -45,7 +45,7 @@ def cast_shadow(gaussians: Gaussians, light: ShadowLight, *, count: int = 3000) 
     dropped = _flat(ground, 0.02 + light.penumbra * height_m, opacities, chosen=len(means))
     low = height_m < CONTACT_M
     beneath = means[low] * torch.tensor([1.0, 0.0, 1.0])
-    contact = _flat(beneath, 0.012 + 0.35 * height_m[low], opacities[low], chosen=len(means))
+    contact = _flat(beneath, 0.03 + 0.3 * height_m[low], opacities[low], chosen=len(means))
     parts = [dropped, contact]
     return Gaussians(
         torch.cat([p.means for p in parts]),

@@ -157,7 +157,7 @@ def _make_group(plan: Plan, group: tuple[PlannedClip, ...], body: Body, out: Pat
     shots = []
     for clip in group:
         with _recorded(state, (clip,), "place"), clock.stage("place"):
-            shots.append(_shot(plan, clip, body, retargeted))
+            shots.append(_shot(plan, clip, avatar, retargeted))
     if not shots:
         return
     with _recorded(state, tuple(shot.clip for shot in shots), "render"):
@@ -177,10 +177,10 @@ class _Shot:
     staged: Staged
 
 
-def _shot(plan: Plan, clip: PlannedClip, body: Body, retargeted: Retargeted) -> _Shot:
+def _shot(plan: Plan, clip: PlannedClip, avatar: Avatar, retargeted: Retargeted) -> _Shot:
     """Place the motion and set the scene. Raises NoPlacement."""
     entry = plan.batch.backgrounds[clip.background]
-    staged = stage(plan.batch, entry, _background(entry), retargeted, body, clip.seed)
+    staged = stage(plan.batch, entry, _background(entry), retargeted, avatar, clip.seed)
     if staged.placement.relaxed:
         height = 100 * staged.placement.person_height
         log.warning("%s: person %.0f%% of the frame, smaller than asked", clip.id, height)

@@ -74,6 +74,8 @@ class Scene:
     wide: Camera | None = None
     """The camera of `rgb` and `depth_m` when the clip's turns inside it."""
     turns: Float[Tensor, "frames 3 3"] | None = None
+    local_normals: Float[Tensor, "n 3"] | None = None
+    """The people's smooth normals in the axes of their Gaussians, one person after the other."""
     still: UInt8[np.ndarray, "height width 3"] = field(default_factory=lambda: np.zeros((0, 0, 3), np.uint8))
     """`rgb` as 8-bit RGB."""
 
@@ -89,6 +91,7 @@ class Scene:
         seed: int = 0,
         plates: UInt8[np.ndarray, "frames height width 3"] | None = None,
         focus_m: float | None = None,
+        local_normals: Float[Tensor, "n 3"] | None = None,
     ) -> Scene:
         """Set the scene for a motion that is placed by `T_world_motion`; a light replaces the shadow's direction."""
         camera = replace(background.camera, T_cam_world=background.camera.T_cam_world @ T_world_motion)
@@ -103,7 +106,10 @@ class Scene:
         rgb = background.rgb
         if film.defocus > 0 and focus_m is not None and depth_m is not None:
             rgb = defocused(rgb, depth_m, focus_m=focus_m, strength=film.defocus)
-        return Scene(rgb, depth_m, camera, gain, shadow, light, R, film, seed, plates, still=to_uint8(rgb))
+        still = to_uint8(rgb)
+        return Scene(
+            rgb, depth_m, camera, gain, shadow, light, R, film, seed, plates, local_normals=local_normals, still=still
+        )
 
     def turning(self, view: Camera, turns: Float[Tensor, "frames 3 3"]) -> Scene:
         """The same scene filmed by `view`, which stands where the scene's camera does and turns inside its picture."""
@@ -134,20 +140,22 @@ class Scene:
             return self._filmed(self._bytes(rgb, index), drawn, clock, index)
         canvas, touched = self._shadowed(rgb, depth_m, everyone, camera, window, clock)
         with clock.stage("relight"):
-            lit = everyone if self.light is None else relit(everyone, self.light, R_world_gaussians=self.R_world_motion)
-        view = camera.cropped(window.top, window.left, window.size_hw)
+            lit = everyone
+            if self.light is not None:
+                R, local = self.R_world_motion, self.local_normals
+                lit = relit(everyone, self.light, R_world_gaussians=R, local_normals=local)
+        view = camera.cropped(touched.top, touched.left, touched.size_hw)
         with clock.stage("rasterize"):
             owners = None if len(people) == 1 else _one_hot(people)
             render = rasterize(lit, view, extra=owners)
             render = render if len(render.rgb) == 1 else blurred_over_time(render)
         with clock.stage("compose"):
-            place_m = None if depth_m is None else depth_m[:, window.rows, window.columns]
-            seen = self._seen(self._toned(render), place_m)
+            place_m = None if depth_m is None else depth_m[:, touched.rows, touched.columns]
+            seen = self._seen(self._toned(render), place_m, window, touched)
             frame = self._bytes(rgb, index)
-            frame[touched.rows, touched.columns] = to_uint8(canvas)
-            frame[window.rows, window.columns] = frame_bytes(seen, window.of(canvas, touched).contiguous())
+            frame[touched.rows, touched.columns] = frame_bytes(seen, canvas)
         with clock.stage("masks"):
-            drawn = _each(people, render, seen, view, None if place_m is None else place_m[0], window)
+            drawn = _each(people, render, seen, view, None if place_m is None else place_m[0], touched)
         return self._filmed(frame, drawn, clock, index)
 
     def _place(self, index: int) -> tuple[Tensor, Tensor | None]:
@@ -172,7 +180,7 @@ class Scene:
     ) -> tuple[Tensor, _Window]:  # fmt: skip
         """The part of the place that the person and the shadow touch, with the shadow on its floor."""
         if self.shadow is None:
-            return rgb[:, person.rows, person.columns], person
+            return rgb[:, person.rows, person.columns].contiguous(), person
         with clock.stage("shadow"):
             still = everyone if everyone.means.ndim == 2 else _middle_frame(everyone)
             cast = cast_shadow(still, self.shadow)
@@ -206,13 +214,21 @@ class Scene:
         return Render(rgb, render.alpha, render.depth_m, render.extra)
 
     @staticmethod
-    def _seen(render: Render, place_m: Tensor | None) -> Render:
-        """What the place does not hide."""
-        if place_m is None or not bool((place_m < render.depth_m[0]).any()):
+    def _seen(render: Render, place_m: Tensor | None, person: _Window, touched: _Window) -> Render:
+        """What the place does not hide; only looked at where the person is."""
+        if place_m is None:
             return render
-        visible = softened(visibility(render.depth_m, place_m[None]))
-        extra = None if render.extra is None else render.extra * visible
-        return Render(render.rgb * visible, render.alpha * visible, render.depth_m, extra)
+        depth_m, place_m = person.of(render.depth_m[0], touched), person.of(place_m, touched)
+        if not bool((place_m < depth_m).any()):
+            return render
+        visible = softened(visibility(depth_m[None], place_m[None]))[0]
+        seen = [None if image is None else image.clone() for image in (render.rgb, render.alpha, render.extra)]
+        for image in seen:
+            if image is not None:
+                person.of(image[0], touched).mul_(visible)
+        rgb, alpha, extra = seen
+        assert rgb is not None and alpha is not None
+        return Render(rgb, alpha, render.depth_m, extra)
 
     def _bytes(self, rgb: Tensor, index: int) -> np.ndarray:
         """A fresh copy of the place alone, as 8-bit RGB."""

@@ -45,7 +45,7 @@ class SimulatedConfig:
     """Clips of each action by each person of the training group."""
     test_takes: int = 1
     places: int = 12
-    places_per_motion: int = 6
+    places_per_motion: int = 3
     """Places in which each avatar does each motion."""
     size_px: int = 160
     fps: float = 10.0
@@ -76,7 +76,7 @@ class SimulatedConfig:
             ),
             "small": SimulatedConfig(
                 ("pick_up", "throw", "sit_down", "clap", "wave", "kick", "jump_up", "point"), 6, 8, 6,
-                train_takes=2, test_takes=2, places=12, size_px=192, turn_frames=72,
+                train_takes=2, test_takes=2, places_per_motion=6, size_px=192, turn_frames=72,
             ),
         }  # fmt: skip
         if name not in presets:

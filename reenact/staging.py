@@ -11,12 +11,13 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from avatars.avatar import Avatar
 from avatars.body import Body
 from avatars.camera import Camera
 from avatars.errors import InputError
 from compose.background import Background, fitted_camera, resized_to_cover
 from compose.camera_motion import inner_camera
-from compose.light import PlaceLight, estimated_light, light_gain, preset_light
+from compose.light import PlaceLight, estimated_light, light_gain, normals_in_gaussians, preset_light
 from compose.placement import Placement, PlacementRules, place
 from compose.shadow import ShadowLight
 from reenact.batch import BackgroundEntry, Batch
@@ -48,10 +49,11 @@ class Staged:
 
 
 def stage(
-    batch: Batch, entry: BackgroundEntry, whole: Background, retargeted: Retargeted, body: Body, seed: int
+    batch: Batch, entry: BackgroundEntry, whole: Background, retargeted: Retargeted, avatar: Avatar, seed: int
 ) -> Staged:
     """Place the motion, set the scene and pose the labels. Raises NoPlacement, and InputError for a clip of a place
     that is shorter than the motion."""
+    body = avatar.body
     moving = batch.camera.kind != "static"
     if moving and whole.video is not None:
         raise InputError(f"{entry.name} is a clip of a still camera; a camera that moves needs a photograph.")
@@ -85,6 +87,7 @@ def stage(
         seed=seed,
         plates=None if whole.video is None else clip_plates(whole, background, placement, frames, batch.fps),
         focus_m=_distance_m(background, placement, retargeted),
+        local_normals=normals_in_gaussians(avatar.quats, avatar.rig.normals) if light is not None else None,
     )
     if moving:
         turns = batch.camera.turns(frames, batch.fps, scene.camera, seed)

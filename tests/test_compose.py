@@ -197,7 +197,7 @@ def test_srgb_round_trip_and_a_middling_place_changes_nothing():
     assert torch.allclose(light_gain(torch.full((3, 32, 32), gray)), torch.ones(3), atol=1e-3)
     night, snow = light_gain(torch.full((3, 32, 32), 0.05)), light_gain(torch.full((3, 32, 32), 0.98))
     assert float(night.max()) < 1.0 < float(snow.min())
-    assert float(night.min()) >= 0.75
+    assert float(night.min()) >= 0.6 - 1e-6
     assert float(snow.max()) <= 1.2 + 1e-6
 
 
@@ -209,7 +209,7 @@ def test_the_shadow_lies_on_the_ground_under_the_feet_and_along_the_light():
     assert float(below.means.abs().max()) == 0.0
     assert float(below.opacities[0]) > float(below.opacities[499])
     contact = below.means[500:]
-    assert 10 < len(contact) < 60, "only what is near the ground touches it"
+    assert 20 < len(contact) < 100, "only what is near the ground touches it"
     slanted = cast_shadow(person, ShadowLight(to_light=(1.0, 1.0, 0.0)))
     assert torch.allclose(slanted.means[:500, 0], -height, atol=1e-6)
     assert float(slanted.means[:, 1].abs().max()) == 0.0
