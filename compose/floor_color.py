@@ -56,7 +56,8 @@ def _distance(features: np.ndarray, seeds: np.ndarray) -> np.ndarray:
     """Distance to the nearest cluster of the seeds in its standard deviations, each at least 0.04."""
     from scipy.cluster.vq import kmeans2
 
-    centers, member = kmeans2(seeds.astype(np.float64), min(_COLORS, len(seeds)), minit="++", seed=0)
+    count = 1 if seeds.std(0).max() < 0.01 else min(_COLORS, len(seeds))
+    centers, member = kmeans2(seeds.astype(np.float64), count, minit="++", seed=0)
     best = np.full(features.shape[:2], np.inf)
     for index, center in enumerate(centers):
         own = seeds[member == index]

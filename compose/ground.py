@@ -127,7 +127,9 @@ def ground_plane(
             best, best_score = plane, score
     if best is None:
         return None
-    return _refined(*best, candidates, points, least_share)
+    level = normals[upward & np.isfinite(points).all(-1)] @ best[0] > math.cos(math.radians(20.0))
+    even = candidates[level] if level.mean() > 0.3 else candidates  # noisy depth has normals in all directions
+    return _refined(*best, even, points, least_share)
 
 
 def _sparse_points(depth_m: np.ndarray, K: np.ndarray, most_px: int = 200) -> tuple[np.ndarray, np.ndarray]:
@@ -175,7 +177,7 @@ def _refined(
     up: np.ndarray, height_m: float, candidates: np.ndarray, points: np.ndarray, least_share: float
 ) -> GroundPlane | None:
     """Least squares over the inliers, each weighed by the inverse of its tolerance; three rounds."""
-    for scale in (2.0, 1.0, 1.0):
+    for scale in (2.0, 1.0, 1.0, 0.6):
         on = candidates[np.abs(candidates @ up + height_m) < scale * _tolerance_m(candidates)]
         if len(on) < 20:
             return None

@@ -155,6 +155,7 @@ def estimated_light(rgb: Float[Tensor, "3 height width"], camera: Camera) -> Pla
         first[1] += sign * max(torch.pi - 0.5 * share, 0.0) * value
     ambient = torch.cat([zero[None] / 4, first / 2])  # irradiance of L0 and L1: A0 = pi, A1 = 2 pi / 3
     toward = (ambient[1:] * _LUMINANCE).sum(-1)
+    toward = toward * torch.tensor([4.0, 1.0, 2.0])  # out of view counts as even, which hides where light comes from
     toward = torch.nn.functional.normalize(toward, dim=0) + torch.tensor([0.0, 0.8, 0.0])
     toward = torch.nn.functional.normalize(toward, dim=0)
     toward[1] = toward[1].clamp_min(0.35)
