@@ -105,14 +105,16 @@ def make_group(plan: Plan, out: Path, group: tuple[PlannedClip, ...]) -> Outcome
     )
 
 
-def check_inputs(plan: Plan, body: Body) -> None:
-    """Open every input once, so that what cannot be used stops the run before its work starts. Raises InputError."""
+def check_inputs(plan: Plan, body: Body) -> tuple[float, ...]:
+    """Open every input once, so that what cannot be used stops the run before its work starts; how many seconds each
+    motion lasts. Raises InputError."""
     for entry in plan.batch.avatars:
         Avatar.load(entry.path, body)
-    for entry in plan.batch.motions:
-        _motion(entry.path, body)
+    motions = (_motion(entry.path, body) for entry in plan.batch.motions)
+    lengths_s = tuple(float(motion.times_s[-1] - motion.times_s[0]) for motion in motions)
     for index in sorted({clip.background for clip in plan.clips}):
         _background(plan.batch.backgrounds[index])
+    return lengths_s
 
 
 @lru_cache(maxsize=8)

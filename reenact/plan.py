@@ -143,13 +143,20 @@ def read_plan(out: Path, *, check_inputs: bool = True) -> Plan:
 
 def read_clips(out: Path) -> list[PlannedClip]:
     """The lines of the plan in a data set's folder. Raises InputError when there is none."""
+    try:
+        return [PlannedClip(**row) for row in read_rows(out)]
+    except TypeError as error:
+        raise InputError(f"{out / 'plan.jsonl'} was written by another version ({error}). Plan again.") from None
+
+
+def read_rows(out: Path) -> list[dict[str, Any]]:
+    """`read_clips` as JSON holds them, for who only counts. Raises InputError when there is no plan."""
     path = out / "plan.jsonl"
     if not path.is_file():
         raise InputError(f"{out} holds no plan.jsonl. Make one with `reenact plan BATCH.yaml`.")
     try:
-        rows = json.loads("[" + ",".join(path.read_text(encoding="utf-8").splitlines()) + "]")
-        return [PlannedClip(**row) for row in rows]
-    except (json.JSONDecodeError, TypeError) as error:
+        return json.loads("[" + ",".join(path.read_text(encoding="utf-8").splitlines()) + "]")
+    except json.JSONDecodeError as error:
         raise InputError(f"{path} is damaged ({error}). Make it again with `reenact plan BATCH.yaml`.") from None
 
 

@@ -19,7 +19,7 @@ from typing import Any
 from actionrec.manifest import ManifestClip, write_manifest
 from avatars.errors import InputError
 from avatars.files import atomic_path, read_json, sha256_of
-from reenact.plan import PlannedClip, read_clips
+from reenact.plan import PlannedClip, read_clips, read_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +67,10 @@ def whole_ids(out: Path) -> set[str]:
 
 def status(out: Path) -> Status:
     """Counted from names alone, so that a large data set answers at once. Raises InputError when there is no plan."""
-    clips, whole = read_clips(out), whole_ids(out)
-    missing = [clip for clip in clips if clip.id not in whole]
-    ids = {clip.id for clip in missing}
-    failures = tuple(failure for failure in read_failures(out) if failure.id in ids)
-    return Status(len(clips), len(clips) - len(missing), failures, dict(Counter(clip.label for clip in missing)))
+    clips, whole = read_rows(out), whole_ids(out)
+    missing = {clip["id"]: clip["label"] for clip in clips if clip["id"] not in whole}
+    failures = tuple(failure for failure in read_failures(out) if failure.id in missing)
+    return Status(len(clips), len(clips) - len(missing), failures, dict(Counter(missing.values())))
 
 
 def read_failures(out: Path) -> list[Failure]:

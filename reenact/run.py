@@ -19,7 +19,7 @@ from avatars.errors import InputError
 from avatars.files import require_space
 from avatars.progress import StageClock, progress
 from reenact.executors import Executor, Group, InProcess, Processes
-from reenact.filming import check_inputs
+from reenact.filming import CpuClock, check_inputs
 from reenact.plan import Plan, open_output, plan_of
 from reenact.receipts import Failure, conclude, sweep, whole_ids
 
@@ -81,10 +81,11 @@ def run_batch(
     when the disk is full, with what is finished left whole. A clip that fails is counted and the others are made.
     """
     start = time.perf_counter()
-    clock = clock or StageClock()
-    with clock.stage("plan"):
+    clock, own = clock or StageClock(), CpuClock()
+    with own.stage("plan"):
         plan = plan_of(path)
-        check_inputs(plan, Body.load(plan.batch.body))
+        lengths_s = check_inputs(plan, Body.load(plan.batch.body))
+    clock.seconds.update(own.seconds)
     out = open_output(plan)
     older_than_s = 0.0 if share[1] == 1 else 3600.0  # of several machines, others may be writing
     sweep(out, older_than_s=older_than_s)
@@ -92,6 +93,7 @@ def run_batch(
     planned = sum(map(len, wanted))
     whole = whole_ids(out)
     missing = [group for group in (tuple(c for c in g if c.id not in whole) for g in wanted) if group]
+    missing.sort(key=lambda g: (g[0].avatar, -lengths_s[g[0].motion]))  # short ones last: all processes end together
     count = sum(map(len, missing))
     require_space(out, needed_mib=min(count, 100) * _expected_mib(plan) + 16)
     state, stopped = _State(), ""
