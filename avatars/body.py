@@ -141,8 +141,8 @@ class PosedBody:
         rest = points.rest(self.betas, self.expression)
         if points.posedirs is None:
             return rest
-        feature = matrix_from_axis_angle(self.poses[:, 1:]) - torch.eye(3, device=rest.device)
-        return rest + (feature.reshape(-1, 486) @ points.posedirs.reshape(-1, 486).T).reshape(len(self), -1, 3)
+        feature = (matrix_from_axis_angle(self.poses[:, 1:]) - torch.eye(3, device=rest.device)).reshape(len(self), -1)
+        return rest + (feature @ points.posedirs.reshape(-1, feature.shape[1]).T).reshape(len(self), -1, 3)
 
     def points(self, points: BodyPoints) -> Float[Tensor, "frames points 3"]:
         """Pose chosen vertices (made once with `body.subset`), meters, world."""
@@ -336,8 +336,8 @@ def skin(
     In memory the frames stand last (they do so in `PosedBody.A_world_rest`): make the result contiguous where its
     layout matters.
     """
-    frames, _, rows, _ = A_world_rest.shape
-    blended = (weights @ A_world_rest.permute(1, 2, 3, 0).reshape(55, -1)).reshape(-1, rows, 4, frames)
+    frames, joints, rows, _ = A_world_rest.shape
+    blended = (weights @ A_world_rest.permute(1, 2, 3, 0).reshape(joints, -1)).reshape(-1, rows, 4, frames)
     rest = rest[..., None] if rest.ndim == 2 else rest.permute(1, 2, 0)
     homogeneous = torch.nn.functional.pad(rest, (0, 0, 0, 1), value=1.0)
     return (blended * homogeneous[:, None]).sum(2).permute(2, 0, 1)

@@ -3,60 +3,73 @@
 The fit lives in *view axes*: the camera at the origin, x right, y up, z toward the viewer, so that a body in rest
 faces the camera. After SMPLify (Bogo et al. 2016) and SMPLify-X (Pavlakos et al. 2019): robust reprojection
 (Geman & McClure 1987), pose and shape priors, stages from the root outward; and, as in MMPose-style lifting, the
-detector's single-view 3D hint, used for bone directions only.
+detector's single-view 3D hint, used for bone directions only. What one view cannot tell is borrowed from other times:
+limbs that need not move stay still, so that a turning person is seen from all sides in nearly one pose.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from avatars.body import Body
-from avatars.perception.containers import BODY, FACE, FEET, LEFT_HAND, RIGHT_HAND, SKELETON, Keypoints
-from avatars.perception.detector_marks import detector_marks
+from avatars.coarse_body import N_COARSE_JOINTS, N_COARSE_KEYPOINTS, coarse_body
+from avatars.keypoint_evidence import JAW_ENDS, Deviations, Evidence, gather_evidence
+from avatars.motion import N_JOINTS
+from avatars.perception.containers import Keypoints
+from avatars.perception.detector_marks import detector_marks, face_breadth
 from avatars.pose_prior import PosePrior
 from avatars.rotations import matrix_from_axis_angle
-from avatars.tracking_init import TORSO, distances_m, limb_poses, root_rotations, torso_px, view_hints
+from avatars.tracking_init import TORSO, distances_m, limb_poses, root_rotations
 
-# Pairs of keypoints whose direction the 3D hint gives: the skeleton's lines, and enough lines across torso and face
-# to fix their orientation. Not the feet: there the hint is 45 degrees off.
-_ACROSS = ((5, 6), (11, 12), (5, 12), (6, 11), (3, 4), (0, 3), (0, 4))
-_FACE_LINES = tuple((23 + a, 23 + b) for a, b in ((0, 16), (27, 8), (27, 30), (0, 30), (16, 30), (36, 45), (8, 30)))
-_PALMS = tuple((w + a, w + b) for w in (91, 112) for a, b in ((0, 5), (0, 9), (0, 17), (5, 17)))
-BONES: tuple[tuple[int, int], ...] = (
-    *(line for line in SKELETON if line not in {(0, 1), (0, 2), (1, 3), (2, 4)} and not set(line) & set(range(17, 23))),
-    *_ACROSS,
-    *_FACE_LINES,
-    *_PALMS,
-)
 BODY_JOINTS, HEAD_JOINTS = slice(1, 22), slice(22, 25)
 HAND_JOINTS = slice(25, 55)
+FEET_POINTS = slice(15, 23)
+EARS = [3, 4]
+MAX_FACE_TREMBLING = 0.05
+"""A face whose breadth varies more (standard deviation, relative) from frame to frame is no measure."""
+HEAD, ANKLES = 15, [7, 8]
+"""Joints."""
+COARSE_RATE_HZ = 9.0
+"""The body is fitted to about this many frames a second first: slow changes settle faster on a coarse grid of time."""
 
 
 @dataclass(frozen=True, slots=True)
 class FitWeights:
     """How strongly each kind of evidence speaks; deviations are one standard deviation."""
 
-    body_px: float = 0.012
-    """Reprojection of body and feet, as a fraction of the torso's pixels times three (about the body's height)."""
-    face_px: float = 0.008
-    hand_px: float = 0.008
+    keypoints: Deviations = field(default_factory=Deviations)
     outlier: float = 5.0
     """Deviations at which a keypoint counts as an outlier (Geman-McClure) at the end; each stage starts with three
     times as many, so that limbs far from their keypoints are drawn in."""
     direction: float = 0.5
     """Bone directions of the 3D hint (radians)."""
+    tilt: float = 0.2
+    """The hint's common tilt (radians): it believes cameras to be more level than they are."""
     limit: float = 0.05
     """Leaving a joint's range (radians)."""
     prior: float = 1.0
-    acceleration_m_s2: float = 12.0
-    turn_rad_s2: float = 40.0
-    betas: float = 1.0
+    acceleration_m_s2: float = 0.6
+    turn_rad_s2: float = 2.0
+    """Slower changes of speed are taken for trembling and smoothed strongly; faster ones cost in proportion."""
+    smooth: float = 0.05
+    heading_rad_s2: float = 6.0
+    speed_rad_s: float = 0.5
+    """Joints that turn slower than this are taken to be still."""
+    stillness: float = 0.2
+    step_m_s: float = 0.15
+    """Feet slower than this are taken to stand."""
+    standing: float = 0.2
+    betas: float = 3.0
+    """Of a body's squared shape coefficients (one unit is one standard deviation among adults): keypoints tell a
+    person's proportions badly and size not at all."""
+    face: float = 0.03
+    """Breadth of the face, relative: grown heads differ in size by less than bodies do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,23 +89,6 @@ class BodyFit:
     """Share of frames that show a knee and an ankle."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Evidence:
-    """What the fit is held to, in tensors made once."""
-
-    xy: Tensor
-    """(frames, 133, 2) pixels from the principal point, y up."""
-    weight: Tensor
-    """(frames, 133)"""
-    deviation_px: Tensor
-    """(frames, 133)"""
-    directions: Tensor
-    """(frames, bones, 3) unit vectors in view axes."""
-    direction_weight: Tensor
-    step_s: Tensor
-    """(frames - 1,)"""
-
-
 def fit_keypoints(
     keypoints: Keypoints,
     times_s: Float[Tensor, " frames"],
@@ -109,13 +105,36 @@ def fit_keypoints(
     """Fit a body to keypoints whose frames are all valid and whose sides are right (`side_exchanges`).
 
     `betas`, where given, are kept as they are: windows of one clip share one shape.
-    Stages: pose from the 3D hint alone; distance, root and shape from the torso; the body; then face and hands too.
+    Stages: pose from the 3D hint alone; distance, root and shape from the torso; the body, at first on a coarse grid of
+    time; then face and hands too.
     """
+    weights = weights or FitWeights()
     with _one_thread():
-        fit = _Fit(keypoints, times_s, body, focal_px, height_m, weights or FitWeights(), detector, on_step)
+        fit = _Fit(keypoints, times_s, body, focal_px, height_m, weights, detector, on_step)
         if betas is not None:
             fit.keep("betas", betas)
-        return _fit_in_stages(fit, iterations)
+        frames = _coarse_frames(times_s)
+        coarse = fit.at(frames) if len(frames) < len(keypoints) else fit
+        coarse.settle(iterations)
+        if coarse is not fit:
+            fit.take_over(coarse, frames)
+            fit.kept = coarse.kept
+            fit.run(BODY_VARIABLES, iterations // 4, count=N_COARSE_KEYPOINTS, early=0.0)
+        fit.run([*BODY_VARIABLES, "head_pose", "hand_pose", "expression"], iterations // 2, early=0.5)
+        return fit.result()
+
+
+BODY_VARIABLES = ["shift", "log_distance", "turn", "betas", "tilt", "body_pose"]
+_CLIP_VARIABLES = ("betas", "tilt")
+"""One for all frames."""
+
+
+def _coarse_frames(times_s: Tensor) -> Tensor:
+    """Frames about `COARSE_RATE_HZ` apart, with the last."""
+    if len(times_s) < 12:
+        return torch.arange(len(times_s))
+    step = max(1, round(float((times_s[1:] - times_s[:-1]).median().reciprocal() / COARSE_RATE_HZ)))
+    return torch.cat([torch.arange(0, len(times_s) - 1, step), torch.tensor([len(times_s) - 1])])
 
 
 @contextmanager
@@ -128,16 +147,6 @@ def _one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
-
-
-def _fit_in_stages(fit: _Fit, iterations: int) -> BodyFit:
-    fit.run(["body_pose"], 60, reprojected=())
-    fit.start_distance()
-    fit.run(["shift", "log_distance", "turn", "betas"], 40, reprojected=TORSO)
-    fit.run(["shift", "log_distance", "turn", "betas", "body_pose"], iterations, reprojected=range(23))
-    everything = ["shift", "log_distance", "turn", "betas", "body_pose", "head_pose", "hand_pose", "expression"]
-    fit.run(everything, iterations, reprojected=range(133))
-    return fit.result()
 
 
 class _Fit:
@@ -155,10 +164,11 @@ class _Fit:
         on_step: Callable[[], None],
     ) -> None:
         self.body, self.focal_px, self.height_m, self.weights, self.on_step = body, focal_px, height_m, weights, on_step
+        self.coarse, self.times_s = coarse_body(body), times_s
         self.prior = PosePrior.human()
-        self.keypoints = keypoints
-        self.rotation = root_rotations(keypoints)
-        self.evidence = _evidence(keypoints, times_s, self.rotation, weights)
+        self.keypoints, self.detector = keypoints, detector
+        self.rotation = root_rotations(keypoints, times_s)
+        self.evidence = gather_evidence(keypoints, times_s, self.rotation, weights.keypoints)
         frames = len(keypoints)
         rest = limb_poses(keypoints, self.rotation, self.prior.rest)
         self.variables = {
@@ -166,129 +176,229 @@ class _Fit:
             "log_distance": torch.zeros(frames),
             "turn": torch.zeros(frames, 3),
             "betas": torch.zeros(body.n_betas),
+            "tilt": torch.zeros(1),
             "body_pose": rest[:, BODY_JOINTS].clone(),
             "head_pose": rest[:, HEAD_JOINTS].clone(),
             "hand_pose": rest[:, HAND_JOINTS].clone(),
             "expression": torch.zeros(frames, body.n_expression),
         }
         self.rates = {"shift": 0.01, "log_distance": 0.01, "turn": 0.03, "betas": 0.05, "expression": 0.05}
+        self.rates["tilt"] = 0.01
         self.kept: tuple[str, ...] = ()
-        self.bones = torch.tensor(BONES)
         marked, self.mark_joints, offsets = detector_marks(detector)
         self.marks = torch.zeros(133, len(marked)).index_put((marked, torch.arange(len(marked))), torch.ones(()))
         self.mark_offsets = offsets[:, :, None]
+        layout = body.keypoints
+        jaw = layout.mix[layout.order[JAW_ENDS] - N_JOINTS]
+        self.jaw, self.jaw_mix = layout.points[jaw.any(0)], jaw[:, jaw.any(0)]
+        self.breadth_marked = face_breadth(detector)
 
     def keep(self, name: str, value: Tensor) -> None:
         """Hold a variable at a known value."""
         self.variables[name] = value.clone()
         self.kept = (*self.kept, name)
 
-    def poses(self) -> Float[Tensor, "frames 55 3"]:
+    def at(self, frames: Tensor) -> _Fit:
+        """The same fit of some of the frames."""
+        part = _Fit(
+            self.keypoints[frames], self.times_s[frames], self.body, self.focal_px, self.height_m, self.weights,
+            self.detector, self.on_step,
+        )  # fmt: skip
+        part.rotation = self.rotation[frames]
+        part.kept = self.kept
+        for name, value in self.variables.items():
+            part.variables[name] = value.clone() if name in _CLIP_VARIABLES else value[frames].clone()
+        return part
+
+    def take_over(self, coarse: _Fit, frames: Tensor) -> None:
+        """The coarse fit's values, linearly between its frames."""
+        times = self.times_s.double()
+        knots = times[frames]
+        after = torch.searchsorted(knots, times).clamp(1, len(knots) - 1)
+        share = ((times - knots[after - 1]) / (knots[after] - knots[after - 1])).clamp(0, 1).float()
+        for name, value in coarse.variables.items():
+            if name in _CLIP_VARIABLES:
+                self.variables[name] = value.clone()
+            else:
+                t = share.reshape(-1, *[1] * (value.ndim - 1))
+                self.variables[name] = value[after - 1] * (1 - t) + value[after] * t
+
+    def settle(self, iterations: int) -> None:
+        """The body's stages. Its size comes last, by the face, with every limb held."""
+        self.run(["body_pose"], 40, count=N_COARSE_KEYPOINTS, reprojected=())
+        self.start_distance()
+        torso = ["shift", "log_distance", "turn", "betas"]
+        self.run(torso, 40, count=N_COARSE_KEYPOINTS, reprojected=TORSO)
+        self.run(BODY_VARIABLES, iterations, count=N_COARSE_KEYPOINTS)
+        self.take_size_from_face()
+        if "betas" not in self.kept:
+            self.keep("betas", self.variables["betas"])
+
+    def poses(self, count: int = 133) -> Float[Tensor, "frames joints 3"]:
         v = self.variables
         root = torch.zeros(len(v["shift"]), 1, 3)
-        return torch.cat([root, v["body_pose"], v["head_pose"], v["hand_pose"]], 1)
+        parts = [root, v["body_pose"], v["head_pose"]]
+        return torch.cat(parts if count == N_COARSE_KEYPOINTS else [*parts, v["hand_pose"]], 1)
 
     def pelvis(self) -> Float[Tensor, "frames 3"]:
         """Pelvis in view axes from its place in the image and its distance."""
         distance = self.variables["log_distance"].exp()
         return torch.cat([self.variables["shift"] * distance[:, None], -distance[:, None]], -1)
 
-    def posed(self, poses: Tensor) -> Float[Tensor, "frames 133 3"]:
-        """Keypoints about the pelvis, as the detector marks them, in view axes."""
-        posed = self.body.pose(poses, self.variables["betas"], None, self.variables["expression"])
+    def root(self) -> Float[Tensor, "frames 3 3"]:
+        return matrix_from_axis_angle(self.variables["turn"]) @ self.rotation
+
+    def posed(self, poses: Tensor, root: Tensor) -> Float[Tensor, "frames points 3"]:
+        """Keypoints about the pelvis, as the detector marks them, in view axes: 23 for poses without fingers."""
+        body = self.coarse if poses.shape[1] == N_COARSE_JOINTS else self.body
+        posed = body.pose(poses, self.variables["betas"], None, self.variables["expression"])
         beside = (posed.A_world_rest[:, self.mark_joints, :, :3] @ self.mark_offsets)[..., 0]
-        points = posed.keypoints_133() - posed.joints[:, :1] + self.marks @ beside
-        turn = matrix_from_axis_angle(self.variables["turn"]) @ self.rotation
-        return points @ turn.transpose(-1, -2)
+        points = posed.keypoints_133()
+        points = points - posed.joints[:, :1] + self.marks[: points.shape[1]] @ beside
+        return points @ root.transpose(-1, -2)
 
     def start_distance(self) -> None:
         """Lay the posed body over the keypoints: distance from the spread, place from the torso's middle."""
         with torch.no_grad():
-            points = self.posed(self.poses())
+            points = self.posed(self.poses(N_COARSE_KEYPOINTS), self.root())
             distance = distances_m(self.keypoints, points, self.focal_px)
             torso = self.evidence.xy[:, TORSO].mean(1) / self.focal_px
             offset = points[:, TORSO, :2].mean(1) / distance[:, None]
             self.variables["log_distance"] = distance.log()
             self.variables["shift"] = torso - offset
 
-    def run(self, names: list[str], iterations: int, *, reprojected: range | tuple[int, ...]) -> None:
-        """Adam over the named variables with a cosine schedule."""
+    def run(
+        self,
+        names: list[str],
+        iterations: int,
+        *,
+        count: int = 133,
+        reprojected: tuple[int, ...] | None = None,
+        early: float = 1.0,
+    ) -> None:
+        """Adam over the named variables with a one-cycle schedule, looking at the first `count` keypoints."""
         names = [name for name in names if name not in self.kept]
         for name, value in self.variables.items():
             self.variables[name] = value.detach().requires_grad_(name in names)
         groups = [{"params": [self.variables[n]], "lr": self.rates.get(n, 0.04)} for n in names]
         optimizer = torch.optim.Adam(groups, betas=(0.9, 0.95))
         schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, [group["lr"] for group in groups], total_steps=iterations, pct_start=0.2, final_div_factor=20
-        )
-        order = list(reprojected)
-        for i in range(iterations):
+            optimizer, [group["lr"] for group in groups], total_steps=max(iterations, 6), pct_start=0.2,
+            final_div_factor=20,
+        )  # fmt: skip
+        evidence = self.evidence.of(count)
+        order = list(range(count) if reprojected is None else reprojected)
+        for i in range(max(iterations, 6) - 1):
             optimizer.zero_grad()
-            self.energy(order, early=max(0.0, 1.0 - 2.0 * i / iterations)).backward()
+            self.energy(evidence, order, early * max(0.0, 1.0 - 2.0 * i / iterations)).backward()
             optimizer.step()
             schedule.step()
             self.on_step()
         self.variables = {name: value.detach() for name, value in self.variables.items()}
 
-    def energy(self, reprojected: list[int], early: float = 0.0) -> Tensor:
+    def energy(self, evidence: Evidence, reprojected: list[int], early: float = 0.0) -> Tensor:
         """The whole objective, per frame. `early` goes from 1 to 0 over a stage's first half: outliers are drawn in,
         and the hint decides which way limbs point before the image decides where they end."""
-        poses = self.poses()
-        points = self.posed(poses)
+        root = self.root()
+        poses = self.poses(evidence.xy.shape[1])
+        points = self.posed(poses, root)
         placed = points + self.pelvis()[:, None]
         e = (
-            self._directions(points, early if reprojected else 1.0)
+            self._directions(evidence, points, early if reprojected else 1.0)
             + self._priors(poses)
-            + self._smoothness(points, poses)
+            + self._smoothness(evidence.step_s, points, placed, poses, root, moved=bool(reprojected))
         )
         if reprojected:
-            e = e + self._reprojection(placed, reprojected, self.weights.outlier * (1.0 + 2.0 * early))
-        return e + self._shape() / len(points)
+            e = e + self._reprojection(evidence, placed, reprojected, self.weights.outlier * (1.0 + 2.0 * early))
+        return e + self._of_the_clip()
 
-    def _reprojection(self, placed: Tensor, order: list[int], outlier: float) -> Tensor:
-        ev = self.evidence
+    def _reprojection(self, ev: Evidence, placed: Tensor, order: list[int], outlier: float) -> Tensor:
         image = self.focal_px * placed[:, order, :2] / (-placed[:, order, 2:]).clamp_min(0.05)
         r2 = (image - ev.xy[:, order]).square().sum(-1) / ev.deviation_px[:, order].square()
         return (ev.weight[:, order] * _geman_mcclure(r2, outlier)).sum(1).mean()
 
-    def _directions(self, points: Tensor, early: float) -> Tensor:
-        ev = self.evidence
-        bones = points[:, self.bones[:, 1]] - points[:, self.bones[:, 0]]
+    def _directions(self, ev: Evidence, points: Tensor, early: float) -> Tensor:
+        bones = points[:, ev.bones[:, 1]] - points[:, ev.bones[:, 0]]
         unit = torch.nn.functional.normalize(bones, dim=-1)
-        r2 = (unit - ev.directions).square().sum(-1) / self.weights.direction**2
+        tilt = matrix_from_axis_angle(torch.nn.functional.pad(self.variables["tilt"], (0, 2)))
+        r2 = (unit - ev.directions @ tilt.T).square().sum(-1) / self.weights.direction**2
         return (ev.direction_weight * _geman_mcclure(r2, 3.0 + 17.0 * early)).sum(1).mean() * (1.0 + 3.0 * early)
 
     def _priors(self, poses: Tensor) -> Tensor:
-        joints = poses[:, 1:]
-        prior = replace(self.prior, **{k: getattr(self.prior, k)[1:] for k in ("low", "high", "rest", "spread")})
+        joints, stop = poses[:, 1:], poses.shape[1]
+        prior = replace(self.prior, **{k: getattr(self.prior, k)[1:stop] for k in ("low", "high", "rest", "spread")})
         excess = (prior.excess(joints) / self.weights.limit).square().sum((1, 2)).mean()
         strain = prior.strain(joints).square().sum((1, 2)).mean()
         face = self.variables["expression"].square().sum(1).mean()
         return excess + 0.5 * self.weights.prior * strain + face
 
-    def _smoothness(self, points: Tensor, poses: Tensor) -> Tensor:
+    def _smoothness(
+        self, step: Tensor, points: Tensor, placed: Tensor, poses: Tensor, root: Tensor, moved: bool
+    ) -> Tensor:
         if len(points) < 3:
             return points.new_zeros(())
-        step, w = self.evidence.step_s, self.weights
+        w = self.weights
         body = torch.cat([points[:, :23], self.pelvis()[:, None] * points.new_tensor([1.0, 1.0, 0.3])], 1)
         bend = _acceleration(body, step) / w.acceleration_m_s2
         turn = _acceleration(poses, step) / w.turn_rad_s2
-        return _pseudo_huber(bend.square().sum(-1)).sum(1).mean() + _pseudo_huber(turn.square().sum(-1)).sum(1).mean()
+        speed = (poses[1:] - poses[:-1]) / step[:, None, None] / w.speed_rad_s
+        e = w.smooth * sum(_pseudo_huber(x.square().sum(-1)).sum(1).mean() for x in (bend, turn))
+        e = e + w.stillness * _pseudo_huber(speed.square().sum(-1)).sum(1).mean()
+        spin = _angular_velocity(root, step)
+        heading = (spin[1:] - spin[:-1]) * 2.0 / (step[1:] + step[:-1])[:, None] / w.heading_rad_s2
+        e = e + _pseudo_huber(heading.square().sum(-1)).mean()
+        if moved:
+            feet = (placed[1:, FEET_POINTS] - placed[:-1, FEET_POINTS]) / step[:, None, None] / w.step_m_s
+            e = e + w.standing * _pseudo_huber(feet.square().sum(-1)).sum(1).mean()
+        return e
 
-    def _shape(self) -> Tensor:
+    def take_size_from_face(self) -> None:
+        """Grow or shrink body and distance together, which the image does not notice, until the face has the breadth
+        that a face has: what tells a tall person far away from a short one nearby.
+
+        The step t along `growth`, the likeliest way to be taller, minimizes |betas + t growth|^2 + (excess / sd)^2,
+        where the face's excess in breadth is linear in t; the median's own trembling adds to the deviation.
+        """
+        ev, v = self.evidence, self.variables
+        if self.height_m is not None or "betas" in self.kept or not bool(ev.face_weight.any()):
+            return
+        with torch.no_grad():
+            points = self.posed(self.poses(N_COARSE_KEYPOINTS), self.root())
+            distance = v["log_distance"].exp() - points[:, EARS, 2].mean(1)
+        betas = v["betas"].detach().requires_grad_()
+        ends = self.jaw_mix @ self.jaw.rest(betas)
+        breadth = ((ends[1] - ends[0]).norm() * self.breadth_marked).log()
+        joints = self.body.joint_points.rest(betas)
+        size = (joints[HEAD] - joints[ANKLES].mean(0)).norm().log()
+        grows, widens = (torch.autograd.grad(x, betas)[0] for x in (size, breadth))
+        growth = grows / grows.square().sum()
+        seen = (ev.face_px * distance / self.focal_px).log()[ev.face_weight > 0.0]
+        middle = seen.median()
+        excess = float(middle - breadth.detach())
+        trembling = 1.48 * float((seen - middle).abs().median())
+        per_step = 1.0 - float(widens @ growth)
+        precision = 1.0 / (self.weights.face**2 + 1.57 * trembling**2 / len(seen))  # pi / 2: a median's
+        if trembling > MAX_FACE_TREMBLING:
+            precision = 0.0  # as large as adults are
+        step = -(float(v["betas"] @ growth) + excess * per_step * precision) / (
+            float(growth.square().sum()) + per_step**2 * precision
+        )
+        v["betas"] = v["betas"] + step * growth
+        v["log_distance"] = v["log_distance"] + step
+
+    def _of_the_clip(self) -> Tensor:
         betas = self.variables["betas"]
-        e = self.weights.betas * betas.square().sum()
+        e = self.weights.betas * betas.square().sum() + (self.variables["tilt"] / self.weights.tilt).square().sum()
         if self.height_m is not None:
             vertices, _ = self.body.shaped(betas)
             e = e + ((vertices[:, 1].amax() - vertices[:, 1].amin() - self.height_m) / 0.003).square()
-        return e * 20.0
+        return e
 
     def result(self) -> BodyFit:
         v = self.variables
-        rotation = matrix_from_axis_angle(v["turn"]) @ self.rotation
         legs = (self.keypoints.score[:, 13:17] > 0.5).sum(1) >= 2
         seen = float(legs.float().mean())
-        return BodyFit(rotation, self.pelvis(), self.poses(), v["betas"], v["expression"], self.focal_px, seen)
+        return BodyFit(self.root(), self.pelvis(), self.poses(), v["betas"], v["expression"], self.focal_px, seen)
 
 
 def _geman_mcclure(squared: Tensor, outlier: float) -> Tensor:
@@ -307,34 +417,9 @@ def _acceleration(values: Float[Tensor, "frames points d"], step_s: Float[Tensor
     return (velocity[1:] - velocity[:-1]) * 2.0 / (step_s[1:] + step_s[:-1])[:, None, None]
 
 
-def _evidence(keypoints: Keypoints, times_s: Tensor, rotation: Tensor, weights: FitWeights) -> _Evidence:
-    height, width = keypoints.size_hw
-    xy = (keypoints.xy - torch.tensor([width / 2, height / 2])) * torch.tensor([1.0, -1.0])
-    deviation = torch.empty(keypoints.xy.shape[1])
-    for part, fraction in (
-        (BODY, weights.body_px), (FEET, weights.body_px), (FACE, weights.face_px),
-        (LEFT_HAND, weights.hand_px), (RIGHT_HAND, weights.hand_px),
-    ):  # fmt: skip
-        deviation[part] = fraction
-    deviation_px = 3.0 * torso_px(keypoints)[:, None] * deviation
-    weight = _weights(keypoints, rotation)
-    a, b = torch.tensor(BONES).unbind(1)
-    hints = view_hints(keypoints)
-    bones = hints[:, b] - hints[:, a]
-    known = torch.isfinite(bones).all(-1)
-    directions = torch.nn.functional.normalize(torch.nan_to_num(bones), dim=-1)
-    flat = 0.0 if keypoints.world_m is None else 1.0
-    direction_weight = torch.minimum(weight[:, a], weight[:, b]) * known * flat
-    step_s = (times_s[1:] - times_s[:-1]).float().clamp(1e-3, 1.0)
-    return _Evidence(xy, weight, deviation_px, directions, direction_weight, step_s)
-
-
-def _weights(keypoints: Keypoints, rotation: Tensor) -> Float[Tensor, "frames 133"]:
-    """Scores made weights: squared, many points of one part sharing one say, faces seen from behind nearly mute."""
-    weight = keypoints.score.square()
-    facing = torch.sigmoid((rotation[:, 2, 2] + 0.2) / 0.1)[:, None]
-    weight[:, FACE] *= 0.15 * facing
-    weight[:, :5] *= 0.1 + 0.9 * facing
-    weight[:, LEFT_HAND] *= 0.3
-    weight[:, RIGHT_HAND] *= 0.3
-    return weight
+def _angular_velocity(R: Float[Tensor, "frames 3 3"], step_s: Float[Tensor, " steps"]) -> Float[Tensor, "steps 3"]:
+    """Radians per second in the body's axes; exact for small steps (the sine of the angle stands for the angle)."""
+    S = R[:-1].mT @ R[1:]
+    return torch.stack([S[:, 2, 1] - S[:, 1, 2], S[:, 0, 2] - S[:, 2, 0], S[:, 1, 0] - S[:, 0, 1]], -1) / (
+        2.0 * step_s[:, None]
+    )

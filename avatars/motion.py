@@ -39,6 +39,8 @@ class Motion:
     name: str = ""
     confidence: Float[Tensor, "frames 55"] | None = None
     """How well each joint was seen, in [0, 1]; 0 in frames that are not valid. None where nobody measured it."""
+    contacts: Bool[Tensor, "frames 4"] | None = None
+    """Whether left heel, left big toe, right heel and right big toe stand on the ground. None where nobody looked."""
 
     def __post_init__(self) -> None:
         frames = self.poses.shape[0]
@@ -51,6 +53,8 @@ class Motion:
         }
         if self.confidence is not None:
             shapes["confidence"] = (self.confidence.shape, (frames, N_JOINTS))
+        if self.contacts is not None:
+            shapes["contacts"] = (self.contacts.shape, (frames, 4))
         for key, (found, wanted) in shapes.items():
             if tuple(found) != wanted:
                 raise InputError(f"Motion {self.name!r}: {key} has shape {tuple(found)}, expected {wanted}.")
@@ -68,6 +72,7 @@ class Motion:
             times_s=self.times_s[index],
             valid=self.valid[index],
             confidence=None if self.confidence is None else self.confidence[index],
+            contacts=None if self.contacts is None else self.contacts[index],
         )
 
     @property
@@ -96,9 +101,11 @@ class Motion:
     def save(self, path: str | Path) -> Path:
         """Write an AMASS-compatible npz (`poses` T x 165, `trans`, `betas`, `gender`, `mocap_frame_rate`,
         `surface_model_type`) with our own keys beside them (`expression`, `times_s`, `valid`, `body_sha256`, `name`,
-        `up_axis`, and `confidence` where it is known)."""
+        `up_axis`, and `confidence` and `contacts` where they are known)."""
         path = Path(path)
         optional = {} if self.confidence is None else {"confidence": self.confidence.numpy().astype(np.float32)}
+        if self.contacts is not None:
+            optional["contacts"] = self.contacts.numpy()
         with atomic_path(path) as aside, open(aside, "wb") as file:
             np.savez_compressed(
                 file,
@@ -155,4 +162,5 @@ class Motion:
             body_sha256=str(data.get("body_sha256", "")),
             name=str(data.get("name", path.stem)),
             confidence=torch.from_numpy(data["confidence"]).float() if "confidence" in data else None,
+            contacts=torch.from_numpy(data["contacts"]).bool() if "contacts" in data else None,
         )

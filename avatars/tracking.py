@@ -42,7 +42,7 @@ __all__ = ["SourceVideo", "Track", "TrackConfig", "track_keypoints", "track_vide
 log = logging.getLogger(__name__)
 
 MIN_ITERATIONS = 20
-FOCAL_PER_LONG_SIDE = 1.1
+FOCAL_PER_LONG_SIDE = 0.95
 """Focal length over the longer side where nothing is known: between a phone's main camera (about 0.8 as video) and a
 portrait lens."""
 

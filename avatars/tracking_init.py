@@ -100,13 +100,47 @@ def running_median(values: Float[Tensor, " frames"], width: int) -> Float[Tensor
     return padded.unfold(0, width, 1).median(-1).values
 
 
-def root_rotations(keypoints: Keypoints) -> Float[Tensor, "frames 3 3"]:
-    """Root orientation in view axes from the torso's 3D hint: across from right to left, up from hips to shoulders."""
+def root_rotations(keypoints: Keypoints, times_s: Float[Tensor, " frames"]) -> Float[Tensor, "frames 3 3"]:
+    """Root orientation in view axes from the torso's 3D hint: across from right to left, up from hips to shoulders.
+
+    The headings are steadied over time (`steady_headings`).
+    """
     points = view_hints(keypoints)
     x = _across(keypoints)
     up = points[:, SHOULDERS].mean(1) - points[:, HIPS].mean(1)
     z = torch.nn.functional.normalize(torch.linalg.cross(x, up), dim=-1)
-    return torch.stack([x, torch.linalg.cross(z, x), z], -1)
+    R = torch.stack([x, torch.linalg.cross(z, x), z], -1)
+    yaw = yaw_of(keypoints)
+    turned = torch.zeros(len(keypoints), 3)
+    turned[:, 1] = steady_headings(yaw, times_s) - yaw
+    return matrix_from_axis_angle(turned) @ R
+
+
+HEADING_NOISE_RAD, HEADING_ACCELERATION_RAD_S2 = 0.25, 4.0
+"""The hint's headings err by this much for half a second at a time; people seldom change their turning faster."""
+HEADING_MEMORY_S = 0.5
+
+
+def steady_headings(yaw: Float[Tensor, " frames"], times_s: Float[Tensor, " frames"]) -> Float[Tensor, " frames"]:
+    """Headings (radians, unwrapped) as a body can turn: least squares on the heading and on its second difference, both
+    robust (iteratively reweighted, Geman & McClure 1987)."""
+    n = len(yaw)
+    if n < 4:
+        return yaw
+    times = times_s.double()
+    near = torch.exp(-0.5 * ((times[:, None] - times) / (0.3 * HEADING_MEMORY_S)).square())
+    coarse = torch.atan2(near @ yaw.sin().double(), near @ yaw.cos().double())
+    smooth = torch.cat([coarse[:1], coarse[0] + _wrapped(coarse[1:] - coarse[:-1]).cumsum(0)])
+    dt = (times[1:] - times[:-1]).clamp(1e-3, 1.0)
+    first = torch.diff(torch.eye(n, dtype=torch.float64), dim=0) / dt[:, None]
+    second = torch.diff(first, dim=0) * (2.0 / (dt[1:] + dt[:-1]))[:, None] / HEADING_ACCELERATION_RAD_S2
+    say = float(dt.median()) / HEADING_MEMORY_S  # of one frame: errors last
+    for _ in range(8):
+        off = _wrapped(yaw.double() - smooth)
+        trust = say * (1.0 + (off / (3.0 * HEADING_NOISE_RAD)).square()).pow(-2) / HEADING_NOISE_RAD**2
+        bend = say * (1.0 + (second @ smooth / 3.0).square()).pow(-2)
+        smooth = torch.linalg.solve(torch.diag(trust) + (second.mT * bend) @ second, trust * (smooth + off))
+    return smooth.float()
 
 
 def limb_poses(

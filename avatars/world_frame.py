@@ -11,6 +11,7 @@ from torch import Tensor
 
 from avatars.body import Body
 from avatars.camera import Camera
+from avatars.foot_contacts import foot_contacts
 from avatars.keypoint_fit import BodyFit
 from avatars.motion import GLOBAL, Motion
 from avatars.rotations import axis_angle_from_matrix
@@ -38,6 +39,7 @@ def place_in_world(
     root = posed.joints[:, 0]
     points = (posed.keypoints_133() - root[:, None]) @ rotation.transpose(-1, -2) + pelvis[:, None]
     ground = points[:, FEET, 1].amin(1).quantile(0.1)
+    contacts = foot_contacts(points, times_s[valid], ground_m=float(ground))
     center = pelvis.median(0).values
     origin = torch.stack([center[0], ground, center[2]])
     poses = fit.poses.clone()
@@ -52,6 +54,7 @@ def place_in_world(
         valid=valid,
         body_sha256=body.sha256,
         name=name,
+        contacts=contacts[seen] & valid[:, None],
     )
     return motion, _camera(R_world_view, origin, fit.focal_px, size_hw)
 

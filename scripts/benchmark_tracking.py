@@ -1,6 +1,9 @@
 """Track studio captures from their pixels alone and compare with the truth, with MediaPipe's own 3D points beside.
 
-python scripts/benchmark_tracking.py --json tracking.json [--quick]
+python scripts/benchmark_tracking.py --json tracking.json [--quick] [--multiview FOLDER]
+
+FOLDER holds videos of one scene by synchronous cameras and their Qualisys calibration (`NAME.mp4`, `*.qca.txt`). Each
+is tracked alone; the reference is MediaPipe's 2D points of all cameras, triangulated.
 """
 
 from __future__ import annotations
@@ -19,11 +22,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from avatars.body import Body
+from avatars.errors import InputError
+from avatars.perception.detector_marks import marked_keypoints
 from avatars.progress import StageClock
 from avatars.rotations import matrix_from_axis_angle
 from avatars.studio.capture import Capture, Truth, sample_capture
 from avatars.track_command import TrackConfig
 from avatars.tracking import Track, track_video
+from avatars.triangulation import AGREEMENT_PX, LensCamera, read_qualisys, triangulate
 
 BODY_JOINTS = slice(0, 22)
 LEFT_FINGERS, RIGHT_FINGERS = slice(25, 40), slice(40, 55)
@@ -48,7 +54,7 @@ class ClipScore:
     hand_pa_mpjpe_mm: float | None
     """Over frames whose hand is at least 40 px long; None where there is none."""
     jitter_ratio: float
-    """Mean acceleration of the tracked joints over the truth's."""
+    """Mean length of the second difference of the 22 joints about the pelvis, over the same of the truth."""
     mediapipe_mpjpe_mm: float
     """MediaPipe's world landmarks, shoulders to ankles, middle of the hips laid on each other."""
     mpjpe_of_same_points_mm: float
@@ -73,6 +79,8 @@ class Benchmark:
     frames: int = 324
     """Frames of a turn, at 18 per second."""
     threads: int = 2
+    multiview: Path | None = None
+    """Folder with synchronous videos and their Qualisys calibration; without it those numbers are null."""
     captures: Path | None = None
     """Folder to keep the captures in, made where they are missing; default: a temporary one."""
 
@@ -91,9 +99,15 @@ class Benchmark:
                 for action in actions:
                     scores.append(score_clip(self._capture(root, seed, action, frames), seed, action, body))
                     print(row(scores[-1]), flush=True)
-        result = {**summary(scores), "clips": [asdict(score) for score in scores]}
+        views = [] if self.multiview is None else multiview_scores(self.multiview, body)
+        for view in views:
+            print(view_row(view), flush=True)
+        if not views:
+            print("No --multiview FOLDER: multiview numbers are null.")
+        clips = {"clips": [asdict(score) for score in scores], "views": [asdict(view) for view in views]}
+        result = {**summary(scores), **multiview_summary(views), **clips}
         self.json.write_text(json.dumps(result, indent=2) + "\n")
-        print(json.dumps({k: v for k, v in result.items() if k != "clips"}, indent=2))
+        print(json.dumps({k: v for k, v in result.items() if k not in ("clips", "views")}, indent=2))
 
     def _capture(self, root: Path, seed: int, action: str, frames: int) -> Capture:
         folder = root / f"{action}_{seed}_{frames if action == 'turn' else 0}_{self.size}"
@@ -205,6 +219,86 @@ def height_m(body: Body, betas: Tensor) -> float:
     """Height of the T-pose."""
     y = body.shaped(betas)[0][:, 1]
     return float(y.max() - y.min())
+
+
+@dataclass(frozen=True)
+class ViewScore:
+    """How well one camera's track, and MediaPipe's world landmarks, meet the points triangulated from all cameras."""
+
+    camera: str
+    frames: int
+    mpjpe_mm: float
+    """Shoulders to ankles, the middle of the hips laid on each other, camera axes as calibrated, nothing scaled."""
+    pa_mpjpe_mm: float
+    """After the best similarity transform per frame (Procrustes)."""
+    mediapipe_mpjpe_mm: float
+    mediapipe_pa_mpjpe_mm: float
+    reference_error_px: float
+    """Median distance of the triangulated points from this camera's 2D points."""
+
+
+def multiview_scores(folder: Path, body: Body) -> list[ViewScore]:
+    """Track each camera's video alone and compare. Raises InputError when the folder lacks the calibration."""
+    calibrations = sorted(folder.glob("*.qca.txt"))
+    if not calibrations:
+        raise InputError(f"No *.qca.txt in {folder}: --multiview needs a Qualisys calibration beside the videos.")
+    cameras = read_qualisys(calibrations[0])
+    tracks = [
+        track_video(folder / f"{camera.name}.mp4", config=TrackConfig(masks=False), body=body) for camera in cameras
+    ]
+    reference, error_px = triangulated_limbs(cameras, tracks)
+    return [
+        view_score(camera, track, reference, errors, body)
+        for camera, track, errors in zip(cameras, tracks, error_px, strict=True)
+    ]
+
+
+def triangulated_limbs(cameras: list[LensCamera], tracks: list[Track]) -> tuple[Tensor, Tensor]:
+    """World points (frames, 12, 3) of shoulders to ankles, NaN where fewer than three cameras agree, and each camera's
+    distance (cameras, frames, 12) in pixels."""
+    frames = min(len(track.keypoints) for track in tracks)
+    xy = torch.stack([track.keypoints.xy[:frames, LIMBS].reshape(-1, 2) for track in tracks])
+    score = torch.stack([track.keypoints.score[:frames, LIMBS].flatten() for track in tracks])
+    points, error_px = triangulate(cameras, xy, score)
+    agree = ((error_px < 3 * AGREEMENT_PX) & (score > 0.3)).sum(0) >= 3
+    points[~agree] = torch.nan
+    return points.reshape(frames, -1, 3), error_px.reshape(len(tracks), frames, -1)
+
+
+def view_score(camera: LensCamera, track: Track, reference: Tensor, error_px: Tensor, body: Body) -> ViewScore:
+    """Ours as MediaPipe would mark it, since its marks are the reference."""
+    known = torch.isfinite(reference).all(-1).all(-1) & track.motion.valid[: len(reference)]
+    hips = [6, 7]
+
+    def scores(points: Tensor) -> tuple[float, float]:
+        points, true = points[: len(known)][known], camera.camera.to_camera(reference)[known]
+        apart = (points - points[:, hips].mean(1, keepdim=True)) - (true - true[:, hips].mean(1, keepdim=True))
+        return 1000 * float(apart.norm(dim=-1).mean()), 1000 * float(procrustes_error(points, true).mean())
+
+    ours = scores(
+        track.camera.to_camera(marked_keypoints(body.pose_motion(track.motion), track.config.detector))[:, LIMBS]
+    )
+    assert track.keypoints.world_m is not None
+    peer = scores(track.keypoints.world_m[:, LIMBS])
+    return ViewScore(camera.name, int(known.sum()), *ours, *peer, float(error_px.median()))
+
+
+def view_row(view: ViewScore) -> str:
+    """One line of the table."""
+    return (
+        f"{view.camera} {view.frames:4d} frames  MPJPE {view.mpjpe_mm:5.1f} mm  PA {view.pa_mpjpe_mm:5.1f}  "
+        f"MediaPipe {view.mediapipe_mpjpe_mm:5.1f}, PA {view.mediapipe_pa_mpjpe_mm:5.1f}  "
+        f"reference {view.reference_error_px:.1f} px"
+    )
+
+
+def multiview_summary(views: list[ViewScore]) -> dict[str, float | None]:
+    """Means over the cameras, null without any."""
+    names = ("mpjpe_mm", "pa_mpjpe_mm", "mediapipe_mpjpe_mm", "mediapipe_pa_mpjpe_mm")
+    return {
+        f"multiview_{name}": sum(getattr(view, name) for view in views) / len(views) if views else None
+        for name in names
+    }
 
 
 def row(score: ClipScore) -> str:

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from avatars.body import JOINT_NAMES, KEYPOINT_NAMES_133
+from avatars.body import JOINT_NAMES, KEYPOINT_NAMES_133, PosedBody
 
 # point (left for pairs): the joint in whose rest axes the offset stands, and the offset in millimeters.
 _MARKS_MM: dict[str, dict[str, tuple[str, tuple[float, float, float]]]] = {
@@ -45,3 +45,20 @@ def detector_marks(detector: str) -> tuple[Int[Tensor, " points"], Int[Tensor, "
         joints.append(JOINT_NAMES.index(joint if joint in JOINT_NAMES else side + joint))
         offsets.append((-x if side == "right_" else x, y, z))
     return torch.tensor(keypoints).long(), torch.tensor(joints).long(), torch.tensor(offsets).reshape(-1, 3) / 1000.0
+
+
+def marked_keypoints(posed: PosedBody, detector: str) -> Float[Tensor, "frames 133 3"]:
+    """The posed body's keypoints (meters, world) where the detector would mark them."""
+    marked, joints, offsets = detector_marks(detector)
+    points = posed.keypoints_133()
+    points[:, marked] += (posed.A_world_rest[:, joints, :, :3] @ offsets[:, :, None])[..., 0]
+    return points
+
+
+_FACE_BREADTH = {"mediapipe": 1.055}
+
+
+def face_breadth(detector: str) -> float:
+    """How much farther apart a detector marks the ends of the jaw (COCO-WholeBody 23 and 39) than they lie on the body:
+    within one percent the same for all people, which makes a face the best measure of a person's size."""
+    return _FACE_BREADTH.get(detector, 1.0)
