@@ -114,7 +114,9 @@ class Viewer:
                 sharp = True
 
     def _send(self, client: viser.ClientHandle, height_px: int) -> None:
-        client.scene.set_background_image(self.picture(client.camera, height_px), format="jpeg", jpeg_quality=85)
+        picture = self.picture(client.camera, height_px)
+        if client.client_id in self._changes:  # it may have left meanwhile
+            client.scene.set_background_image(picture, format="jpeg", jpeg_quality=85)
 
     # Controls
 
