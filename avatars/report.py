@@ -159,8 +159,8 @@ def _without_holes(plate: CleanPlate) -> UInt8[np.ndarray, "height width 3"]:
 
     if not plate.known.any():
         return np.full_like(plate.rgb, 128)
-    rows, columns = distance_transform_edt(~plate.known, return_distances=False, return_indices=True)
-    return plate.rgb[rows, columns]
+    nearest = np.asarray(distance_transform_edt(~plate.known, return_distances=False, return_indices=True))
+    return plate.rgb[nearest[0], nearest[1]]
 
 
 def _image(picture: UInt8[np.ndarray, "height width 3"]) -> Float[Tensor, "3 height width"]:

@@ -153,7 +153,7 @@ class Viewer:
 
     def _play(self) -> None:
         """Advance by the motion's own times while `play` is set."""
-        start_s, motion = time.monotonic(), None
+        start_s, motion = time.monotonic(), self.view.settings.motion
         while not self._stopped.wait(1 / 30):
             settings = self.view.settings
             if motion is not settings.motion or not self._playing.value:

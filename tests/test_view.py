@@ -149,7 +149,8 @@ def messages_of(frame: bytes) -> list[dict]:
 
 @needs_viser
 def test_a_connecting_browser_is_sent_pictures_of_the_person(avatar: Avatar) -> None:
-    """What a browser does: open the socket, tell the camera, receive the background; quick first, then sharp."""
+    """What a browser does: open the socket, tell the camera, receive the background (quick first, then sharp), and
+    send what somebody does with a slider."""
     import time
 
     import msgspec
@@ -166,6 +167,7 @@ def test_a_connecting_browser_is_sent_pictures_of_the_person(avatar: Avatar) -> 
     }  # fmt: skip
     viewer = Viewer(avatar, {}, port=18090)
     pictures: list[np.ndarray] = []
+    sliders: dict[str, str] = {}
     address, version = f"ws://127.0.0.1:{viewer.port}", [f"viser-v{viser.__version__}"]
     try:
         with connect(address, subprotocols=version, max_size=None, proxy=None) as socket:
@@ -173,10 +175,25 @@ def test_a_connecting_browser_is_sent_pictures_of_the_person(avatar: Avatar) -> 
             deadline = time.monotonic() + 30
             while (not pictures or pictures[-1].shape[0] != 640) and time.monotonic() < deadline:
                 for message in messages_of(socket.recv(timeout=30)):
+                    if message["type"] == "GuiSliderMessage":
+                        sliders[message["props"]["label"]] = message["uuid"]
                     if message["type"] == "BackgroundImageMessage" and message["rgb_data"]:
                         pictures.append(np.array(Image.open(io.BytesIO(message["rgb_data"])).convert("RGB")))
+            before = viewer.picture(c, 160)
+            for label, value in (("beta 0", 2.0), ("lamp", 0.5), ("expression 1", 1.0), ("x", 40)):
+                update = {"type": "GuiUpdateMessage", "uuid": sliders[label], "updates": {"value": value}}
+                socket.send(msgspec.msgpack.encode(update))
+            now = viewer.view.settings
+            while time.monotonic() < deadline and not (
+                now.turns_deg and now.expression and now.light.strength and float(now.betas[0])
+            ):
+                time.sleep(0.02)
+        settings, after = viewer.view.settings, viewer.picture(c, 160)
     finally:
         viewer.stop()
+    assert float(settings.betas[0]) == 2.0 and settings.light.strength == 0.5 and settings.expression == {1: 1.0}
+    assert settings.turns_deg == {"left_elbow": (40.0, 0.0, 0.0)}
+    assert np.abs(after.astype(int) - before).mean() > 1
     assert pictures[0].shape[0] == 320 and pictures[-1].shape[0] == 640
     assert 0.02 < shown(pictures[-1]) < 0.6
 
