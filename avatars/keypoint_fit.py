@@ -64,7 +64,7 @@ class FitWeights:
     stillness: float = 0.2
     step_m_s: float = 0.15
     """Feet slower than this are taken to stand."""
-    standing: float = 0.2
+    standing: float = 0.05
     betas: float = 3.0
     """Of a body's squared shape coefficients (one unit is one standard deviation among adults): keypoints tell a
     person's proportions badly and size not at all."""
