@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from avatars.rasterizer.render import Render
@@ -29,9 +29,19 @@ def visibility(
     return torch.where(hit, (gap / softness_m + 0.5).clamp(0.0, 1.0), 0.0)
 
 
-def softened(visible: Float[Tensor, "frames 1 height width"]) -> Float[Tensor, "frames 1 height width"]:
-    """Visibility with edges a pixel wide (a 1-2-1 filter): a depth map knows whole pixels only, and its steps show."""
-    padded = torch.nn.functional.pad(visible, (1, 1, 1, 1), mode="replicate")
+def softened(
+    visible: Float[Tensor, "frames 1 height width"], hit: Bool[Tensor, "frames 1 height width"]
+) -> Float[Tensor, "frames 1 height width"]:
+    """Visibility with edges a pixel wide (a 1-2-1 filter): a depth map knows whole pixels only, and its steps show.
+
+    Only pixels that the person hits count, so that the person's own outline is left as it is.
+    """
+    weight = hit.to(visible.dtype)
+    return _one_two_one(visible * weight) / _one_two_one(weight).clamp_min(1e-6)
+
+
+def _one_two_one(image: Tensor) -> Tensor:
+    padded = torch.nn.functional.pad(image, (1, 1, 1, 1), mode="replicate")
     across = 0.25 * (padded[..., :-2] + padded[..., 2:]) + 0.5 * padded[..., 1:-1]
     return 0.25 * (across[..., :-2, :] + across[..., 2:, :]) + 0.5 * across[..., 1:-1, :]
 

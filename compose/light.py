@@ -205,12 +205,28 @@ def relit(
     """The albedo in the place's light; `R_world_gaussians` turns the Gaussians' axes into the light's. Subframes share
     the middle one's light. `local_normals`: see `normals_in_gaussians`."""
     quats = gaussians.quats if gaussians.quats.ndim == 2 else gaussians.quats[len(gaussians.quats) // 2]
-    normals = outward_normals(quats, local_normals)
-    if R_world_gaussians is not None:
-        normals = normals @ R_world_gaussians.T
+    normals = _normal_rows(quats, local_normals)
+    R = torch.eye(3) if R_world_gaussians is None else R_world_gaussians
+    ambient = torch.tensor(light.ambient)
+    slope = ambient[1:].T @ R  # the light is turned into the Gaussians' axes, once, not they into the light's
+    toward, key = torch.tensor(light.to_light) @ R, torch.tensor(light.key_rgb)
+    facing = (toward[0] * normals[0] + toward[1] * normals[1] + toward[2] * normals[2]).clamp_min_(0.0)
+    linear = torch.addmm(ambient[0, :, None].expand(3, len(facing)), slope, torch.stack(normals))
+    linear.addcmul_(key[:, None], facing[None]).clamp_(0.05, 2.5)
     # a factor f of linear light is f^(1/2.2) on display-referred values, which are a power of linear light
-    factor = light.irradiance(normals).clamp_max(2.5) ** (1 / 2.2)
-    return replace(gaussians, colors=(gaussians.colors[..., :3] * factor).clamp(0.0, 1.0))
+    factor = linear.log_().mul_(1 / 2.2).exp_().T
+    return replace(gaussians, colors=(gaussians.colors[..., :3] * factor).clamp_(0.0, 1.0))
+
+
+def _normal_rows(quats: Float[Tensor, "n 4"], local: Float[Tensor, "n 3"] | None) -> list[Float[Tensor, " n"]]:
+    """`outward_normals` as x, y and z, each contiguous: a third of the time."""
+    w, x, y, z = quats.T.contiguous().unbind(0)
+    two = 2.0 / (w * w + x * x + y * y + z * z).clamp_min_(1e-12)
+    if local is None:
+        return [two * (x * z + w * y), two * (y * z - w * x), 1 - two * (x * x + y * y)]
+    a, b, c = local.T.contiguous().unbind(0)
+    p, q, r = y * c - z * b + w * a, z * a - x * c + w * b, x * b - y * a + w * c
+    return [a + two * (y * r - z * q), b + two * (z * p - x * r), c + two * (x * q - y * p)]
 
 
 def linear_from_srgb(rgb: Tensor) -> Tensor:

@@ -39,12 +39,22 @@ class VerifyCommand:
 
     out: Annotated[Path, tyro.conf.Positional]
     """Folder of the data set."""
+    labels: int = 0
+    """Also draw this many clips anew from their labels and compare them with the videos; -1 all."""
 
     def run(self) -> int:
         """Print what is wrong; 0 when nothing is, else 1. Raises InputError when there is no plan."""
         from reenact.receipts import status, verify
 
         wrong = verify(self.out)
+        if self.labels:
+            from reenact.label_check import check_data_set
+
+            checks = check_data_set(self.out, clips=None if self.labels < 0 else self.labels)
+            wrong += [f"{clip}: {line}" for clip, check in checks.items() for line in check.wrong()]
+            if checks:
+                joint_px, iou = max(c.joint_px for c in checks.values()), min(c.mask_iou for c in checks.values())
+                print(f"labels of {len(checks)} clips: joints within {joint_px:.2f} px, masks IoU at least {iou:.3f}")
         for line in wrong:
             print(line)
         found = status(self.out)

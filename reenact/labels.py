@@ -151,7 +151,7 @@ class MaskTrack:
         whole = self._full(drawn, (drawn.whole >= 0.5).numpy(), False)
         self.counts.append(encode_rle(mask))
         self.whole.append(encode_rle(whole))
-        self.boxes_px.append(_box(mask))
+        self.boxes_px.append(mask_box(mask))
         self.hidden.append(1.0 - float(mask.sum()) / max(int(whole.sum()), 1))
         if self._keypoints is not None:
             self._states.append(self._state(drawn, len(self._states)))
@@ -206,7 +206,7 @@ def _millimeters(depth_m: np.ndarray) -> np.ndarray:
     return np.where(np.isfinite(depth_m), np.clip(depth_m * 1000 + 0.5, 0, 65535), 0).astype(np.uint16)
 
 
-def _box(mask: np.ndarray) -> tuple[int, int, int, int]:
+def mask_box(mask: np.ndarray) -> tuple[int, int, int, int]:
     """Left, top, right, bottom; zeros for an empty mask."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     if len(rows) == 0:

@@ -221,7 +221,7 @@ class Scene:
         depth_m, place_m = person.of(render.depth_m[0], touched), person.of(place_m, touched)
         if not bool((place_m < depth_m).any()):
             return render
-        visible = softened(visibility(depth_m[None], place_m[None]))[0]
+        visible = softened(visibility(depth_m[None], place_m[None]), torch.isfinite(depth_m[None]))[0]
         seen = [None if image is None else image.clone() for image in (render.rgb, render.alpha, render.extra)]
         for image in seen:
             if image is not None:
