@@ -36,7 +36,7 @@ from avatars.video import probe, read_frames
 if TYPE_CHECKING:
     from avatars.tracking import Track
 
-PICTURED, SCORED, COVERAGE_FRAMES = 6, 24, 24
+PICTURED, SCORED, COVERAGE_FRAMES, PLATE_FRAMES = 6, 24, 24, 24
 PICTURE_PX = 300
 PACKAGES = ("torch", "numpy", "mediapipe", "smplx", "anny", "gsplat", "scipy", "av")
 
@@ -104,21 +104,23 @@ def draw_held_out(
 ) -> list[HeldOutFrame]:
     """Frames beside the avatar in the pose that its neighbors' refinement gave, in the capture's light.
 
-    The room behind the person is estimated from these frames.
+    The room behind the person is estimated from these and from frames all through the video.
     """
     assert track.masks is not None
-    indices = usable[chosen]
-    masks = track.masks[torch.from_numpy(indices)]
+    spread = np.linspace(0, len(usable) - 1, min(PLATE_FRAMES, len(usable))).round().astype(int)
+    read = np.union1d(chosen, spread)
+    masks = track.masks[torch.from_numpy(usable[read])]
     shown = generous(masks)
     _, rows, columns = _box(shown.any(0).float())
     masks, camera = masks[:, rows, columns], track.camera.cropped(rows.start, columns.start, _size(rows, columns))
-    frames = np.stack([frame[rows, columns] for frame in read_frames(probe(video), indices)])
+    frames = np.stack([frame[rows, columns] for frame in read_frames(probe(video), usable[read])])
     plate = estimate_clean_plate(frames, shown[:, rows, columns].numpy())
     room = _image(_without_holes(plate))
     found = []
-    for row, i in enumerate(progress(chosen.tolist(), "report", len(chosen))):
+    for i in progress(chosen.tolist(), "report", len(chosen)):
+        row = int(np.searchsorted(read, i))
         render = rasterize(avatar.posed(motion[i : i + 1], lit=True), camera)
-        moment = int(indices[row]), float(motion.times_s[i])
+        moment = int(usable[i]), float(motion.times_s[i])
         found.append(_compare(moment, _image(frames[row]), masks[row].float() / 255, render, plate, room))
     return found
 

@@ -25,10 +25,17 @@ COMMANDS = [
     ("avatars.cli", ["track"]),
     ("avatars.cli", ["fit"]),
     ("avatars.cli", ["render"]),
+    ("avatars.cli", ["view"]),
+    ("avatars.cli", ["export"]),
+    ("avatars.cli", ["vary"]),
     ("reenact.cli", []),
     ("reenact.cli", ["features"]),
     ("reenact.cli", ["backgrounds"]),
+    ("reenact.cli", ["plan"]),
     ("reenact.cli", ["run"]),
+    ("reenact.cli", ["gate"]),
+    ("reenact.cli", ["export"]),
+    ("reenact.cli", ["report"]),
     ("reenact.cli", ["demo"]),
 ]
 
