@@ -13,12 +13,15 @@ from torch import Tensor
 
 from avatars.rasterizer.render import Render
 
+SOFTNESS_M = 0.04
+"""Width of the ramp where the person and the place are equally far."""
+
 
 def visibility(
     foreground_depth_m: Float[Tensor, "*frames 1 height width"],
     scene_depth_m: Float[Tensor, "*frames 1 height width"],
     *,
-    softness_m: float = 0.04,
+    softness_m: float = SOFTNESS_M,
 ) -> Float[Tensor, "*frames 1 height width"]:
     """Share of the foreground that the scene does not hide: a linear ramp `softness_m` wide where the two depths meet.
 
@@ -51,7 +54,7 @@ def composite(
     scene_rgb: Float[Tensor, "*frames 3 height width"],
     scene_depth_m: Float[Tensor, "*frames 1 height width"] | None = None,
     *,
-    softness_m: float = 0.04,
+    softness_m: float = SOFTNESS_M,
 ) -> Float[Tensor, "frames 3 height width"]:
     """Lay the person over the scene, hidden where the scene is nearer.
 

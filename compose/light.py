@@ -195,27 +195,47 @@ def _rotated(quats: Float[Tensor, "n 4"], vectors: Float[Tensor, "n 3"]) -> Floa
     return torch.add(vectors, torch.linalg.cross(u, inner), alpha=2.0)
 
 
+_CHUNK = 16_384
+"""Gaussians that are lit at a time: what is in between stays in the cache and costs no new pages."""
+
+
 def relit(
     gaussians: Gaussians,
-    light: PlaceLight,
+    light: PlaceLight | None,
     *,
     R_world_gaussians: Float[Tensor, "3 3"] | None = None,
     local_normals: Float[Tensor, "n 3"] | None = None,
+    gain: Float[Tensor, 3] | None = None,
 ) -> Gaussians:
-    """The albedo in the place's light; `R_world_gaussians` turns the Gaussians' axes into the light's. Subframes share
-    the middle one's light. `local_normals`: see `normals_in_gaussians`."""
+    """The albedo in the place's light (as it is for None), times `gain`; `R_world_gaussians` turns the Gaussians' axes
+    into the light's. Subframes share the middle one's light. `local_normals`: see `normals_in_gaussians`."""
+    colors = gaussians.colors[..., :3]
+    if light is None:
+        return gaussians if gain is None else replace(gaussians, colors=(colors * gain).clamp_(0.0, 1.0))
     quats = gaussians.quats if gaussians.quats.ndim == 2 else gaussians.quats[len(gaussians.quats) // 2]
-    normals = _normal_rows(quats, local_normals)
     R = torch.eye(3) if R_world_gaussians is None else R_world_gaussians
+    factor = torch.empty(len(quats), 3)
+    for start in range(0, len(quats), _CHUNK):
+        some = slice(start, start + _CHUNK)
+        factor[some] = _light_factor(quats[some], None if local_normals is None else local_normals[some], light, R).T
+    if gain is not None:
+        factor *= gain
+    return replace(gaussians, colors=factor.mul_(colors).clamp_(0.0, 1.0) if colors.ndim == 2 else colors * factor)
+
+
+def _light_factor(
+    quats: Float[Tensor, "n 4"], local: Float[Tensor, "n 3"] | None, light: PlaceLight, R: Float[Tensor, "3 3"]
+) -> Float[Tensor, "3 n"]:
+    """Factor on display-referred colors."""
+    normals = _normal_rows(quats, local)
     ambient = torch.tensor(light.ambient)
-    slope = ambient[1:].T @ R  # the light is turned into the Gaussians' axes, once, not they into the light's
+    slope = ambient[1:].T @ R  # the light is turned into the Gaussians' axes, not they into the light's
     toward, key = torch.tensor(light.to_light) @ R, torch.tensor(light.key_rgb)
     facing = (toward[0] * normals[0] + toward[1] * normals[1] + toward[2] * normals[2]).clamp_min_(0.0)
     linear = torch.addmm(ambient[0, :, None].expand(3, len(facing)), slope, torch.stack(normals))
     linear.addcmul_(key[:, None], facing[None]).clamp_(0.05, 2.5)
     # a factor f of linear light is f^(1/2.2) on display-referred values, which are a power of linear light
-    factor = linear.log_().mul_(1 / 2.2).exp_().T
-    return replace(gaussians, colors=(gaussians.colors[..., :3] * factor).clamp_(0.0, 1.0))
+    return linear.log_().mul_(1 / 2.2).exp_()
 
 
 def _normal_rows(quats: Float[Tensor, "n 4"], local: Float[Tensor, "n 3"] | None) -> list[Float[Tensor, " n"]]:

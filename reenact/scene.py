@@ -17,7 +17,7 @@ from avatars.rasterizer import rasterize
 from avatars.rasterizer.cpu import frame_bytes
 from avatars.rasterizer.render import Render
 from compose.background import Background
-from compose.blend import softened, to_uint8, visibility
+from compose.blend import SOFTNESS_M, softened, to_uint8, visibility
 from compose.camera_motion import reprojection_grid, turned
 from compose.film import Film, add_grain, blurred_over_time, compressed, defocused, lens_grid, warped
 from compose.light import PlaceLight, relit
@@ -140,10 +140,8 @@ class Scene:
             return self._filmed(self._bytes(rgb, index), drawn, clock, index)
         canvas, touched = self._shadowed(rgb, depth_m, everyone, camera, window, clock)
         with clock.stage("relight"):
-            lit = everyone
-            if self.light is not None:
-                R, local = self.R_world_motion, self.local_normals
-                lit = relit(everyone, self.light, R_world_gaussians=R, local_normals=local)
+            R, local = self.R_world_motion, self.local_normals
+            lit = relit(everyone, self.light, R_world_gaussians=R, local_normals=local, gain=self.gain)
         view = camera.cropped(touched.top, touched.left, touched.size_hw)
         with clock.stage("rasterize"):
             owners = None if len(people) == 1 else _one_hot(people)
@@ -151,7 +149,7 @@ class Scene:
             render = render if len(render.rgb) == 1 else blurred_over_time(render)
         with clock.stage("compose"):
             place_m = None if depth_m is None else depth_m[:, touched.rows, touched.columns]
-            seen = self._seen(self._toned(render), place_m, window, touched)
+            seen = self._seen(render, place_m, window, touched)
             frame = self._bytes(rgb, index)
             frame[touched.rows, touched.columns] = frame_bytes(seen, canvas)
         with clock.stage("masks"):
@@ -206,29 +204,25 @@ class Scene:
             coverage = coverage * floor
         picture.copy_(shade(picture, coverage, strength=self.shadow.strength))
 
-    def _toned(self, render: Render) -> Render:
-        """The person at the place's exposure and tint."""
-        if self.gain is None:
-            return render
-        rgb = torch.minimum(render.rgb * self.gain[:, None, None], render.alpha)
-        return Render(rgb, render.alpha, render.depth_m, render.extra)
-
     @staticmethod
     def _seen(render: Render, place_m: Tensor | None, person: _Window, touched: _Window) -> Render:
-        """What the place does not hide; only looked at where the person is."""
+        """What the place does not hide; only looked at where it is nearer than the person. `render` is used up."""
         if place_m is None:
             return render
         depth_m, place_m = person.of(render.depth_m[0], touched), person.of(place_m, touched)
-        if not bool((place_m < depth_m).any()):
+        nearer = (place_m[0] < depth_m[0] + SOFTNESS_M) & torch.isfinite(depth_m[0])
+        rows, columns = torch.nonzero(nearer.any(1))[:, 0], torch.nonzero(nearer.any(0))[:, 0]
+        if len(rows) == 0:
             return render
-        visible = softened(visibility(depth_m[None], place_m[None]), torch.isfinite(depth_m[None]))[0]
-        seen = [None if image is None else image.clone() for image in (render.rgb, render.alpha, render.extra)]
-        for image in seen:
+        top, bottom = max(int(rows[0]) - 2, 0), int(rows[-1]) + 3
+        left, right = max(int(columns[0]) - 2, 0), int(columns[-1]) + 3
+        part = (..., slice(top, bottom), slice(left, right))
+        visible = softened(visibility(depth_m[part][None], place_m[part][None]), torch.isfinite(depth_m[part][None]))[0]
+        alpha = render.alpha.clone()
+        for image in (render.rgb, alpha, render.extra):
             if image is not None:
-                person.of(image[0], touched).mul_(visible)
-        rgb, alpha, extra = seen
-        assert rgb is not None and alpha is not None
-        return Render(rgb, alpha, render.depth_m, extra)
+                person.of(image[0], touched)[part].mul_(visible)
+        return Render(render.rgb, alpha, render.depth_m, render.extra)
 
     def _bytes(self, rgb: Tensor, index: int) -> np.ndarray:
         """A fresh copy of the place alone, as 8-bit RGB."""

@@ -75,9 +75,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path, help="write the results here")
     parser.add_argument("--quick", action="store_true", help="20 placements instead of 200")
+    parser.add_argument("--placements", type=int, default=200, help="how many, eight to a room")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    rooms, each = (5, 4) if options.quick else (25, 8)
+    each = 4 if options.quick else 8
+    rooms = 5 if options.quick else math.ceil(options.placements / each)
     body = Body.load()
     found: dict[str, list[float]] = defaultdict(list)
     with tempfile.TemporaryDirectory() as folder, torch.no_grad():
