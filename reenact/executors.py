@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Protocol
 
@@ -107,7 +108,7 @@ class Processes:
 class _Worker:
     """A process and the group that it works on."""
 
-    process: multiprocessing.process.BaseProcess
+    process: BaseProcess
     connection: Connection
     group: Group | None = None
 
