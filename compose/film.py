@@ -169,13 +169,27 @@ def compressed(frame: UInt8[np.ndarray, "height width 3"], quality: int) -> UInt
 
 
 def distorted_pixels(
-    pixels: Float[Tensor, "*points 2"], K: Float[Tensor, "3 3"], distortion: tuple[float, float]
+    pixels: Float[Tensor, "*points 2"], camera: Camera, distortion: tuple[float, float]
 ) -> Float[Tensor, "*points 2"]:
-    """Where the lens puts what a pinhole would put at `pixels` (Brown 1966, radial terms)."""
+    """Where the lens puts what a pinhole would put at `pixels` (Brown 1966, radial terms), magnified by `lens_zoom`."""
+    K = camera.K if camera.K.ndim == 2 else camera.K[0]
     center, focal = K[:2, 2], torch.stack([K[0, 0], K[1, 1]])
     normal = (pixels - center) / focal
+    return normal * (_radial(normal, distortion) * lens_zoom(camera, distortion)) * focal + center
+
+
+def _radial(normal: Tensor, distortion: tuple[float, float]) -> Tensor:
     r2 = normal.square().sum(-1, keepdim=True)
-    return normal * (1 + distortion[0] * r2 + distortion[1] * r2 * r2) * focal + center
+    return 1 + distortion[0] * r2 + distortion[1] * r2 * r2
+
+
+def lens_zoom(camera: Camera, distortion: tuple[float, float]) -> float:
+    """Magnification with which a barrel, which draws the borders inward, still fills the frame."""
+    K = camera.K if camera.K.ndim == 2 else camera.K[0]
+    height, width = camera.size_hw
+    border = torch.cartesian_prod(torch.linspace(0, width, 9), torch.linspace(0, height, 9))
+    normal = (border - K[:2, 2]) / torch.stack([K[0, 0], K[1, 1]])
+    return 1.0 / min(float(_radial(normal, distortion).min()), 1.0)
 
 
 def lens_grid(camera: Camera, distortion: tuple[float, float]) -> Float[Tensor, "height width 2"]:
@@ -186,10 +200,9 @@ def lens_grid(camera: Camera, distortion: tuple[float, float]) -> Float[Tensor, 
     height, width = camera.size_hw
     y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
     wanted = torch.stack([x, y], -1)
-    K = camera.K if camera.K.ndim == 2 else camera.K[0]
     source = wanted.clone()
-    for _ in range(12):
-        source = source + wanted - distorted_pixels(source, K, distortion)
+    for _ in range(20):
+        source = source + wanted - distorted_pixels(source, camera, distortion)
     return source / torch.tensor([width, height]) * 2 - 1
 
 

@@ -147,6 +147,11 @@ def load_place(
     )
 
 
+def place_tags(folder: str | Path) -> tuple[str, ...]:
+    """What kind of place a folder holds. Raises InputError when it is no place."""
+    return tuple(str(tag) for tag in _document(Path(folder)).get("tags") or ())
+
+
 def _document(folder: Path) -> dict[str, Any]:
     import yaml
 

@@ -89,6 +89,8 @@ class Batch:
     """Motion blur, defocus, grain, lens and compression; none by default."""
     camera: CameraMotion = field(default_factory=CameraMotion)
     """Static, or a pan or a hand-held camera that turns where it stands."""
+    any_place: bool = False
+    """Whether places may be chosen whose tags say that the action is not done there."""
     depth_labels: bool = False
     """Whether labels hold the depth of every pixel of the person and of the place."""
     crf: int = 18
@@ -155,6 +157,7 @@ def _settings(document: dict[str, Any], folder: Path, where: str) -> dict[str, A
         "film": ("film", _film),
         "camera": ("camera", _camera),
         "depth_labels": ("depth_labels", _flag),
+        "any_place": ("any_place", _flag),
         "crf": ("crf", _whole(0, 51)),
         "body": ("body", lambda value, at: _existing(folder, _text(value, at), at)),
         "quotas": ("quotas", _quotas),
@@ -283,6 +286,8 @@ def _background(item: dict[str, Any], path: Path, where: str) -> BackgroundEntry
     values = {k: read(item[k], f"{where}: {k}") for k, read in readers.items() if item.get(k) is not None}
     if "at" in values and "distance_m" in values:
         raise InputError(f"{where}: give `at` or `distance_m`, not both.")
+    if path.is_dir() and not values.get("tags"):
+        values["tags"] = _tags_of_place(path)
     name = _optional_text(item, "name", where) or path.stem
     return BackgroundEntry(path, name, **values, licence=_optional_text(item, "licence", where))
 
@@ -303,6 +308,13 @@ def _mapping(value: Any, where: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InputError(f"{where} is {_shown(value)}, expected `name: value` pairs.")
     return {str(key): item for key, item in value.items()}
+
+
+def _tags_of_place(folder: Path) -> tuple[str, ...]:
+    """Tags of a place that `reenact backgrounds prepare` wrote. Raises InputError when the folder is none."""
+    from compose.place_folder import place_tags
+
+    return place_tags(folder)
 
 
 def _named_once(entries: tuple[Any, ...], where: str) -> tuple[Any, ...]:

@@ -144,7 +144,7 @@ def _joint_px(motion: Motion, data: dict[str, np.ndarray], body: Body) -> float:
     pixels = camera.project(posed_body(motion, body).joints)
     k1, k2 = (float(v) for v in data["distortion"])
     if (k1, k2) != (0.0, 0.0):
-        pixels = distorted_pixels(pixels, camera.K, (k1, k2))
+        pixels = distorted_pixels(pixels, camera, (k1, k2))
     return float(np.abs(pixels.numpy() - data["joints_px"]).max())
 
 

@@ -2,15 +2,16 @@
 
 The npz is an AMASS-style motion file in the place's world (`Motion.load` opens it) with these keys beside it:
 `K` (3, 3) and `T_cam_world` (4, 4), or (frames, 4, 4) for a camera that turns; `size_hw`; `distortion` (k1, k2) of the
-lens; `global_orient_cam` (frames, 3) and `transl_cam` (frames, 3), the pose in the camera's axes; `joints_m`
-(frames, 55, 3), `joints_cam_m` and `joints_px` (frames, 55, 2) in SMPL-X order; `keypoints_m` (frames, 133, 3),
-`keypoints_px` (frames, 133, 2), `keypoints_in_frame` (frames, 133) and `keypoints_state` (frames, 133) in
-COCO-WholeBody order, the last of `VISIBLE, BEHIND_OWN_BODY, BEHIND_PLACE, BEHIND_OTHER, OUT_OF_FRAME`; `box_px`
-(frames, 4), left, top, right, bottom of the mask; `mask_rle` (frames,), what is seen of the person, and `whole_rle`,
-the person as if nothing stood before it, in COCO's compressed run lengths (`{"size": size_hw, "counts": mask_rle[i]}`
-for pycocotools); `hidden_share` (frames,), how much of the person is hidden; `foot_height_m` and `foot_contact`
-(frames, 2), left and right. Where depth was asked for: `depth_mm` (frames, height, width) uint16 of the person, 0
-elsewhere, and `place_depth_mm`, of the place.
+lens and `distortion_zoom`, by which its picture is magnified to fill the frame; `global_orient_cam` (frames, 3) and
+`transl_cam` (frames, 3), the pose in the camera's axes; `joints_m` (frames, 55, 3), `joints_cam_m` and `joints_px`
+(frames, 55, 2) in SMPL-X order; `keypoints_m` (frames, 133, 3), `keypoints_px` (frames, 133, 2), `keypoints_in_frame`
+(frames, 133) and `keypoints_state` (frames, 133) in COCO-WholeBody order, the last of `VISIBLE, BEHIND_OWN_BODY,
+BEHIND_PLACE, BEHIND_OTHER, OUT_OF_FRAME`; `box_px` (frames, 4), left, top, right, bottom of the mask; `mask_rle`
+(frames,), what is seen of the person, and `whole_rle`, the person as if nothing stood before it, in COCO's compressed
+run lengths (`{"size": size_hw, "counts": mask_rle[i]}` for pycocotools); `hidden_share` (frames,), how much of the
+person is hidden; `foot_height_m` and `foot_contact` (frames, 2), left and right.
+
+Where depth was asked for: `depth_mm` (frames, height, width) uint16 of the person, 0 elsewhere, and `place_depth_mm`.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from avatars.errors import InputError
 from avatars.files import atomic_path
 from avatars.motion import GLOBAL, Motion
 from avatars.rotations import axis_angle_from_matrix, matrix_from_axis_angle
-from compose.film import distorted_pixels
+from compose.film import distorted_pixels, lens_zoom
 from reenact.retarget import Retargeted
 from reenact.scene import Drawn
 
@@ -83,8 +84,7 @@ class ClipLabels:
         pixels = self.camera.project(points_m)
         if self.distortion == (0.0, 0.0):
             return pixels
-        K = self.camera.K if self.camera.K.ndim == 2 else self.camera.K[0]
-        return distorted_pixels(pixels, K, self.distortion)
+        return distorted_pixels(pixels, self.camera, self.distortion)
 
     def save(self, path: str | Path, masks: MaskTrack) -> Path:
         """Write the npz that the module describes, whole or not at all."""
@@ -92,7 +92,8 @@ class ClipLabels:
         in_camera = self._in_camera()
         arrays = {
             "K": self.camera.K, "T_cam_world": self.camera.T_cam_world, "size_hw": np.array(self.camera.size_hw),
-            "distortion": np.array(self.distortion, np.float32), **in_camera,
+            "distortion": np.array(self.distortion, np.float32),
+            "distortion_zoom": np.array(lens_zoom(self.camera, self.distortion), np.float32), **in_camera,
             "joints_m": self.joints_m, "joints_cam_m": self.camera.to_camera(self.joints_m),
             "joints_px": self.pixels(self.joints_m), "keypoints_m": self.keypoints_m,
             "keypoints_px": self.pixels(self.keypoints_m), "keypoints_in_frame": self.in_frame(),

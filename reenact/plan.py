@@ -19,6 +19,7 @@ import numpy as np
 from avatars import __version__
 from avatars.errors import InputError
 from avatars.files import atomic_path, read_json, sha256_of, write_json
+from compose.action_places import why_unfit
 from compose.camera_motion import CameraMotion
 from compose.film import Film
 from reenact.batch import AvatarEntry, BackgroundEntry, Batch, MotionEntry, load_batch
@@ -95,6 +96,7 @@ def make_plan(batch: Batch) -> Plan:
         for m, motion in enumerate(motions):
             label = batch.motions[m].label
             order = _rng(batch.seed, avatar, motion, label).permutation(len(backgrounds))
+            order = order if batch.any_place else _fitting(order, label, batch.backgrounds)
             for b in sorted(order[: batch.backgrounds_per_pair].tolist()):
                 clip_id = _digest([avatar, motion, label, backgrounds[b], standing[b], *recipe])[:16]
                 clips.append(PlannedClip(clip_id, label, a, m, b))
@@ -102,6 +104,18 @@ def make_plan(batch: Batch) -> Plan:
     every = Plan(batch, *hashes, tuple(clips))
     chosen = chosen_by(batch.quotas, [every.candidate(clip) for clip in clips], batch.seed)
     return replace(every, clips=tuple(clips[i] for i in chosen))
+
+
+def _fitting(order: np.ndarray, label: str, entries: tuple[BackgroundEntry, ...]) -> np.ndarray:
+    """The places in which the action is done. Raises InputError, saying why, when there is none."""
+    reasons = {int(b): why_unfit(label, entries[b].tags) for b in order}
+    fitting = [b for b in order if reasons[int(b)] is None]
+    if not fitting:
+        raise InputError(
+            f"No background fits {label!r}: {next(iter(reasons.values()))}. Add one that does, mend its tags, or set "
+            "`any_place: true`."
+        )
+    return np.array(fitting)
 
 
 def _hashes(batch: Batch) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:

@@ -22,7 +22,7 @@ from avatars.motion import Motion
 from avatars.progress import StageClock
 from compose.background import Background
 from compose.camera_motion import CameraMotion
-from compose.film import Film, add_grain, blurred_over_time, defocused, distorted_pixels
+from compose.film import Film, add_grain, blurred_over_time, defocused, distorted_pixels, lens_grid
 from compose.light import normals_in_gaussians, outward_normals, preset_light, relit
 from compose.shadow import ShadowLight
 from reenact.exposure import exposed
@@ -194,9 +194,13 @@ def test_the_lens_moves_picture_and_labels_alike():
     rows, columns = torch.meshgrid(torch.arange(SIZE) + 0.5, torch.arange(SIZE) + 0.5, indexing="ij")
     center = torch.stack([(columns * drawn.alpha).sum(), (rows * drawn.alpha).sum()]) / drawn.alpha.sum()
     pinhole = scene.camera.project(dot.means)
-    label = distorted_pixels(pinhole, scene.camera.K, film.distortion)[0]
-    assert float((pinhole[0] - label).norm()) > 1.0
+    label = distorted_pixels(pinhole, scene.camera, film.distortion)[0]
+    assert float((pinhole[0] - label).norm()) > 0.5
     assert float((center - label).norm()) < 0.3
+    corners = torch.tensor([[0.0, 0.0], [SIZE, 0.0], [0.0, SIZE / 2]])
+    outward = distorted_pixels(corners, scene.camera, film.distortion)
+    assert float(outward.min()) <= 0.01, "the picture is filled to its borders"
+    assert float(lens_grid(scene.camera, film.distortion).abs().max()) < 1.0
 
 
 @pytest.mark.parametrize("bad", [{"shutter": 2.0}, {"grain": -1.0}, {"jpeg": 0}, {"distortion": (3.0, 0.0)}])
@@ -270,3 +274,22 @@ def test_a_run_is_drawn_anew_from_its_labels(material, tmp_path, settings):
     np.savez(tmp_path / "out" / "labels" / f"{clip}.npz", **tampered)
     worse = check_data_set(tmp_path / "out")[clip]
     assert worse.wrong(), "labels that were moved are noticed"
+
+
+def test_a_plan_takes_fitting_places_only_and_says_why_not(material, tmp_path):
+    from reenact.batch import parse_batch
+    from reenact.plan import make_plan
+
+    (tmp_path / "street.png").write_bytes((material / "gray.png").read_bytes() + b"\0")
+    entries = {"street": {"path": str(tmp_path / "street.png"), "tags": ["street"]}}
+    entries["kitchen"] = {"path": str(material / "gray.png"), "tags": ["kitchen"]}
+    document = {
+        "out": str(tmp_path / "out"), "avatars": [str(material / "white")],
+        "motions": [{"path": str(material / "raise_01.npz"), "label": "cook"}], "backgrounds": list(entries.values()),
+    }  # fmt: skip
+    plan = make_plan(parse_batch(document, tmp_path))
+    assert [plan.batch.backgrounds[clip.background].name for clip in plan.clips] == ["gray"]
+    alone = document | {"backgrounds": [entries["street"]]}
+    with pytest.raises(InputError, match="cook is done in kitchen, not in street"):
+        make_plan(parse_batch(alone, tmp_path))
+    assert len(make_plan(parse_batch(alone | {"any_place": True}, tmp_path)).clips) == 1
