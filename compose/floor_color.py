@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from jaxtyping import Bool, UInt8
@@ -36,11 +38,12 @@ def floor_by_color(
         return np.zeros(rgb.shape[:2], bool)
     alike = below & (_distance(features, features[band & below]) < reach) & (_edges(small) < 0.03)
     alike = binary_opening(binary_closing(np.pad(alike, 4, mode="edge"), np.ones((3, 3))), np.ones((3, 3)))[4:-4, 4:-4]
-    parts, count = label(alike)
+    labeled: Any = label(alike)
+    parts, count = labeled
     low = np.bincount(parts[band].ravel(), minlength=count + 1)
     low[0] = 0
     kept = np.isin(parts, np.flatnonzero(low > 0.1 * band.sum()))
-    kept = binary_fill_holes(kept) & below
+    kept = np.asarray(binary_fill_holes(kept), bool) & below
     tall = torch.from_numpy(kept.astype(np.float32))[None, None]
     return torch.nn.functional.interpolate(tall, rgb.shape[:2], mode="bilinear")[0, 0].numpy() > 0.5
 
@@ -57,7 +60,7 @@ def _distance(features: np.ndarray, seeds: np.ndarray) -> np.ndarray:
     from scipy.cluster.vq import kmeans2
 
     count = 1 if seeds.std(0).max() < 0.01 else min(_COLORS, len(seeds))
-    centers, member = kmeans2(seeds.astype(np.float64), count, minit="++", seed=0)
+    centers, member = kmeans2(seeds.astype(np.float64), count, minit="++", seed=0)  # pyright: ignore[reportCallIssue]
     best = np.full(features.shape[:2], np.inf)
     for index, center in enumerate(centers):
         own = seeds[member == index]

@@ -98,9 +98,9 @@ class FreeFloor:
         """The floor that is left when somebody else touches `points` (world)."""
         from scipy.ndimage import binary_dilation
 
-        taken = _rasterized(points.numpy(), self.left_m, self.free.shape) > 0
+        taken = _rasterized(points.numpy(), self.left_m, (self.free.shape[0], self.free.shape[1])) > 0
         steps = max(round(clearance_m / CELL_M), 1)
-        left = self.free & ~binary_dilation(taken, _disc(steps))
+        left = self.free & ~np.asarray(binary_dilation(taken, _disc(steps)), bool)
         return FreeFloor(left, self.left_m, self.depth_m, self.camera)
 
     def per_pixel(self, camera: Camera) -> Bool[np.ndarray, "height width"]:
@@ -151,8 +151,8 @@ def _free_cells(seen: np.ndarray, taken: np.ndarray) -> np.ndarray:
 
     padded = np.pad(seen, 3)
     closed = binary_closing(padded, _disc(2))[3:-3, 3:-3]
-    blocked = binary_dilation(taken, _disc(round(CLEARANCE_M / CELL_M)))
-    return binary_opening(closed & ~blocked, _disc(1))
+    blocked = np.asarray(binary_dilation(taken, _disc(round(CLEARANCE_M / CELL_M))), bool)
+    return np.asarray(binary_opening(closed & ~blocked, _disc(1)), bool)
 
 
 def _disc(radius: int) -> np.ndarray:

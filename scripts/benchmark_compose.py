@@ -72,7 +72,7 @@ class Set:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--json", type=Path, help="write the results here")
     parser.add_argument("--quick", action="store_true", help="20 placements instead of 200")
     parser.add_argument("--placements", type=int, default=200, help="how many, eight to a room")
