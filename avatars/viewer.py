@@ -64,7 +64,8 @@ class Viewer:
             self._add_comparisons(comparisons)
         self.server.on_client_connect(self._welcome)
         self.server.on_client_disconnect(lambda client: self._changes.pop(client.client_id, None))
-        threading.Thread(target=self._play, daemon=True).start()
+        self._threads: list[threading.Thread] = []
+        self._start(self._play)
 
     @property
     def port(self) -> int:
@@ -72,10 +73,18 @@ class Viewer:
         return int(self.server.get_port())
 
     def stop(self) -> None:
-        """Close the page."""
+        """Close the page, and wait for the picture that is being drawn: a thread that comes out of C++ after Python has
+        ended takes the process down."""
         self._stopped.set()
         self.redraw()
+        for thread in self._threads:
+            thread.join(timeout=20)
         self.server.stop()
+
+    def _start(self, run: Callable[..., None], *arguments: Any) -> None:
+        self._threads = [thread for thread in self._threads if thread.is_alive()]
+        self._threads.append(threading.Thread(target=run, args=arguments, daemon=True))
+        self._threads[-1].start()
 
     def redraw(self) -> None:
         """Every client gets a new picture."""
@@ -95,7 +104,7 @@ class Viewer:
         client.camera.position, client.camera.look_at = (0.0, 1.2, 3.6), (0.0, 0.95, 0.0)
         client.camera.on_update(lambda _: self._moved(changed))
         changed.set()
-        threading.Thread(target=self._serve, args=(client, changed), daemon=True).start()
+        self._start(self._serve, client, changed)
 
     def _moved(self, changed: threading.Event) -> None:
         self._changed_s = time.monotonic()
