@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from avatars.rasterizer.cpu import address_of, empty, extension
+from avatars.rotations import quaternion_multiply
 
 BLEND = 16
 """Numbers of a joint: the 3x4 matrix that takes rest positions to the world, row by row, and a quaternion (wxyz)."""
@@ -63,22 +64,7 @@ def skin_reference(
     A = blend[..., :12].unflatten(-1, (3, 4))
     means = (A[..., :3] @ rest[..., None])[..., 0] + A[..., 3]
     turned = (A[..., :3] @ normals[..., None])[..., 0]
-    return means, _product(blend[..., 12:], quats), turned.transpose(1, 2)
-
-
-def _product(a: Float[Tensor, "*n 4"], b: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n 4"]:
-    """Hamilton product (w, x, y, z)."""
-    aw, ax, ay, az = a.unbind(-1)
-    bw, bx, by, bz = b.unbind(-1)
-    return torch.stack(
-        [
-            aw * bw - ax * bx - ay * by - az * bz,
-            aw * bx + ax * bw + ay * bz - az * by,
-            aw * by - ax * bz + ay * bw + az * bx,
-            aw * bz + ax * by - ay * bx + az * bw,
-        ],
-        -1,
-    )
+    return means, quaternion_multiply(blend[..., 12:], quats), turned.transpose(1, 2)
 
 
 class _Skinning(torch.autograd.Function):
