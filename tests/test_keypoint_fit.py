@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from test_tracking import CAMERA, EXACT, seen, turning_motion, yaw_error_deg
 
 from avatars.body import Body
 from avatars.camera import Camera
@@ -16,7 +17,6 @@ from avatars.perception.detector_marks import detector_marks, marked_keypoints
 from avatars.rotations import matrix_from_axis_angle
 from avatars.tracking import track_keypoints
 from avatars.tracking_init import steady_headings
-from tests.test_tracking import CAMERA, EXACT, seen, turning_motion, yaw_error_deg
 
 
 @pytest.fixture(scope="module")
