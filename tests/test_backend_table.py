@@ -100,8 +100,12 @@ def test_an_absent_backend_is_an_error_before_any_frame(bare_environment, tmp_pa
         open_backend("mmpose", options)
 
 
-@pytest.mark.parametrize("name", ["segment-anything", "depth-anything", "deca"])
-def test_a_gpu_that_is_not_there_is_no_silent_step_to_the_cpu(bare_environment, tmp_path, name):
+@pytest.mark.parametrize(
+    ("name", "package"),
+    [("segment-anything", "segment_anything"), ("depth-anything", "transformers"), ("deca", "torch")],
+)
+def test_a_gpu_that_is_not_there_is_no_silent_step_to_the_cpu(bare_environment, tmp_path, name, package):
+    pytest.importorskip(package, reason=f"{package} is not installed")
     if torch.cuda.is_available():
         pytest.skip("there is a CUDA device")
     weights = tmp_path / "weights"

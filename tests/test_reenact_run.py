@@ -180,7 +180,7 @@ def test_a_plan_that_was_written_is_run_from_its_folder(material, alone, tmp_pat
 def test_ctrl_c_leaves_everything_whole_and_the_next_run_goes_on(material, alone, tmp_path):
     batch = four_groups(material, tmp_path / "b.yaml")
     words = [sys.executable, "-m", "reenact.cli", "run", str(batch), "--jobs", "2"]
-    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1])
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, cwd=tmp_path)  # not the source tree
     receipts = tmp_path / "out" / "receipts"
     while process.poll() is None and not (receipts.is_dir() and any(receipts.glob("[!.]*.json"))):
         time.sleep(0.02)
