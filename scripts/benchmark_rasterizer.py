@@ -12,12 +12,13 @@ must be moved at the rate of a plain copy, whichever is longer. What is in the w
 least that is drawn, and a third of its pixels lie in the ellipse; every block ends in a branch; projection, binning and
 sorting, which the bound knows nothing of, are two fifths of a forward pass.
 
-Measured with `OMP_WAIT_POLICY=PASSIVE chrt -f 50 python scripts/benchmark_rasterizer.py` on a Xeon with AVX-512, two
-cores (real-time priority, since the machine had other work), 100,000 Gaussians, a body 440 px tall in 512x512, medians:
-- One thread: 10.2 ms forward, 21.0 ms forward and backward. Two: 5.5 and 11.2 ms.
-- Plain PyTorch in tiles: 1,313 and 2,990 ms, 237 and 267 times as long.
-- The bound is 0.40 and 1.16 ms; ours reaches 7 and 10 percent of it.
-- 170,000 Gaussians in 1024x1024: 15.2 and 27.9 ms. 10,000 in 256x256: 1.2 and 2.4 ms.
+Measured with `OMP_WAIT_POLICY=PASSIVE python scripts/benchmark_rasterizer.py --gaussians 100000 --sizes-px 512` on a Xeon
+with AVX-512, two cores, 100,000 Gaussians, a body 440 px tall in 512x512, medians:
+- One thread: 8.4 ms forward, 18.3 ms forward and backward. Two: 5.2 and 10.1 ms.
+- Plain PyTorch in tiles: 1,834 and 4,751 ms, 355 and 469 times as long.
+- The bound is 0.39 and 1.14 ms; ours reaches 8 and 11 percent of it.
+All sizes, on the same machine while busy, at real-time priority (`chrt -f 50`): 170,000 Gaussians in 1024x1024 15.2 and
+27.9 ms, 10,000 in 256x256 1.2 and 2.4 ms.
 OpenMP's waiting threads must sleep (PASSIVE, as the commands set it) where other work runs: PyTorch's own operations
 between the calls spin otherwise. The CUDA path has not been timed yet.
 """
