@@ -12,8 +12,8 @@ must be moved at the rate of a plain copy, whichever is longer. What is in the w
 least that is drawn, and a third of its pixels lie in the ellipse; every block ends in a branch; projection, binning and
 sorting, which the bound knows nothing of, are two fifths of a forward pass.
 
-Measured with `OMP_WAIT_POLICY=PASSIVE python scripts/benchmark_rasterizer.py --gaussians 100000 --sizes-px 512` on a Xeon
-with AVX-512, two cores, 100,000 Gaussians, a body 440 px tall in 512x512, medians:
+Measured with `OMP_WAIT_POLICY=PASSIVE python scripts/benchmark_rasterizer.py --gaussians 100000 --sizes-px 512` on a
+Xeon with AVX-512, two cores, 100,000 Gaussians, a body 440 px tall in 512x512, medians:
 - One thread: 8.4 ms forward, 18.3 ms forward and backward. Two: 5.2 and 10.1 ms.
 - Plain PyTorch in tiles: 1,834 and 4,751 ms, 355 and 469 times as long.
 - The bound is 0.39 and 1.14 ms; ours reaches 8 and 11 percent of it.
