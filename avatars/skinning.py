@@ -10,11 +10,9 @@ from jaxtyping import Float, Int32, UInt8
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from avatars.errors import InputError
 from avatars.rasterizer.cpu import address_of, empty, extension
 from avatars.rotations import quaternion_multiply
-
-BLEND = 16
-"""Numbers of a joint: the 3x4 matrix that takes rest positions to the world, row by row, and a quaternion (wxyz)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,9 +43,14 @@ def skin(
 ) -> tuple[Float[Tensor, "frames n 3"], Float[Tensor, "frames n 4"], Float[Tensor, "frames 3 n"]]:
     """Means, quaternions (not unit) and normals (not quite unit; rows of n) moved by the blend of the joints.
 
-    On the CPU our C++ does it, float32 only, with gradients of joints, rest and quats; elsewhere PyTorch does.
+    A joint is the 3x4 matrix that takes rest positions to the world, row by row, and a quaternion (wxyz). On the CPU
+    our C++ does it, float32 only, with gradients of joints, rest and quats; elsewhere PyTorch does.
+    Raises InputError for another dtype on the CPU.
     """
     if joints.device.type == "cpu":
+        for name, tensor in (("joints", joints), ("rest", rest), ("quats", quats), ("normals", normals)):
+            if tensor.dtype != torch.float32:
+                raise InputError(f"Skinning on the CPU takes float32; {name} is {tensor.dtype}. Use `.float()`.")
         return _Skinning.apply(weights, joints, rest, quats, normals)  # type: ignore[return-value]
     return skin_reference(joints, weights, rest, quats, normals)
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from avatars.rasterizer import cpu
+from avatars.errors import InputError
+from avatars.rasterizer import Render, cpu
 from avatars.rotations import matrix_from_axis_angle, matrix_from_quaternion, quaternion_from_matrix
 from avatars.skinning import SkinningWeights, skin, skin_reference
 
@@ -69,3 +70,12 @@ def test_the_sparse_weights_are_the_dense_ones():
         part = slice(int(w.begins[point]), int(w.begins[point + 1]))
         dense[point, w.joints[part].long()] = w.values[part]
     assert torch.equal(dense, w.dense_t.T)
+
+
+def test_double_precision_is_refused_not_misread():
+    joints, rest, quats, normals = points(1, 1)
+    with pytest.raises(InputError, match=r"rest is torch\.float64"):
+        skin(joints, weights(), rest.double(), quats, normals)
+    render = Render(torch.zeros(1, 3, 4, 4), torch.zeros(1, 1, 4, 4), torch.zeros(1, 1, 4, 4))
+    with pytest.raises(InputError, match=r"background is torch\.float64"):
+        cpu.frame_bytes(render, torch.zeros(3, 4, 4).double())

@@ -70,7 +70,12 @@ def rasterize(
         alpha_threshold=alpha_threshold,
         cull_backfaces=cull_backfaces,
     )
-    device = gaussians.means.device.type
+    return _rasterized(scene, implementation, threads)
+
+
+def _rasterized(scene: Scene, implementation: str, threads: int | None) -> Render:
+    """By the implementation named, if it is fit for the tensors."""
+    device = scene.gaussians.means.device.type
     name = device if implementation == "auto" else implementation
     if name == "reference":
         from .reference import rasterize_reference

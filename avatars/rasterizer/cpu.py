@@ -40,14 +40,18 @@ def rasterize_cpu(scene: Scene, threads: int | None = None) -> Render:
 def frame_bytes(
     render: Render, background: Float[Tensor, "3 height width"], frame: int = 0
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """A frame laid over a background, as 8-bit RGB; all float32 on the CPU. `render` is one without a background."""
+    """A frame laid over a background, as 8-bit RGB. `render` is one without a background.
+
+    Raises InputError unless all is float32 on the CPU, three channels, of one size.
+    """
     background = background.contiguous()
     height, width = background.shape[1:]
-    if render.rgb.shape[1:] != background.shape or background.dtype != torch.float32:
-        raise InputError(
-            f"The background must be float32 of the render's shape {tuple(render.rgb.shape[1:])}; found "
-            f"{background.dtype} {tuple(background.shape)}."
-        )
+    for name, tensor in (("background", background), ("render", render.rgb)):
+        if tensor.dtype != torch.float32 or tensor.device.type != "cpu" or tensor.shape[-3:] != (3, height, width):
+            raise InputError(
+                f"Bytes are made of float32 on the CPU, (3, {height}, {width}) like the background; {name} is "
+                f"{tensor.dtype} {tuple(tensor.shape)} on {tensor.device}."
+            )
     out = np.empty((height, width, 3), np.uint8)
     rgb, alpha = render.rgb[frame].contiguous(), render.alpha[frame].contiguous()
     places = (t.data_ptr() for t in (rgb, alpha, background))

@@ -247,6 +247,9 @@ inline void open_block(const Frame& f, const Tile& tile, int block, float* trans
         transmittance[i] = x + i % kBlock < f.width && y + i / kBlock < f.height ? 1.0f : 0.0f;
 }
 
+// log2(alpha) below which nothing is drawn; a threshold of 0 is taken for 2^-80, which keeps denormal numbers away.
+inline F threshold_of(const Frame& f) { return all(larger(__builtin_log2f(f.threshold), -80.0f)); }
+
 // The first `Channels` channels (3, or 0 where there are fewer) are kept in registers, the rest in memory.
 template <int Channels>
 inline const float* rest_of_color(const Frame& f, const Stroke& s) {
@@ -328,7 +331,7 @@ bool draw_block(const Frame& f, Batch& batch, int block, F threshold, float* at)
 template <int Channels, bool Rest>
 void draw_splats(const Frame& f, const Splat* splats, const Tile& tile, Batch& batch, float* state, uint64_t* drawn) {
     const int stride = (kColors + f.channels) * kLanes;
-    const F threshold = all(__builtin_log2f(f.threshold));
+    const F threshold = threshold_of(f);
     uint64_t open = blocks_inside(f, tile);
     for (uint32_t begin = 0; begin < tile.count; begin += kBatch) {
         const uint32_t end = tile.count - begin < kBatch ? tile.count : begin + kBatch;
@@ -462,7 +465,7 @@ void draw_splats_backward(const Frame& f, const Splat* splats, const Tile& tile,
                           float* scratch, const uint64_t* drawn, float* sums, uint8_t* seen) {
     const int rest = Rest ? f.channels - Channels : 0, stride = (kColorGradient + f.channels) * kLanes;
     const int record = sums_stride(f.channels);
-    const F threshold = all(__builtin_log2f(f.threshold)), max_alpha = all(kMaxAlpha), zero = all(0.0f), one = all(1.0f);
+    const F threshold = threshold_of(f), max_alpha = all(kMaxAlpha), zero = all(0.0f), one = all(1.0f);
     const F min_transmittance = all(kMinTransmittance), dark = all(kDark);
     for (uint32_t k = 0; k < tile.count; ++k) {
         if (k + 8 < tile.count) __builtin_prefetch(splats + tile.order[k + 8]);
