@@ -19,9 +19,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from avatars.anny_people import EXPRESSIONS
 from avatars.body import Body
 from avatars.camera import Camera
-from avatars.default_body import EXPRESSIONS
 from avatars.errors import InputError
 from avatars.motion import GLOBAL, JAW, LEFT_HAND, RIGHT_HAND, Motion
 from avatars.perception.backend_table import BackendOptions, backends_of, open_backend

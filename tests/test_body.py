@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from avatars import default_body
+from avatars import anny_people, default_body, t_pose
 from avatars.body import JOINT_NAMES, KEYPOINT_NAMES_133, KEYPOINT_VERTICES, Body
 from avatars.errors import BodyFileMissing, InputError
 from avatars.motion import Motion
@@ -200,7 +200,7 @@ def test_zero_betas_are_an_ordinary_adult_in_the_t_pose(body):
         assert hand["thumb"][2] > hand["index"][2] - 0.01 > hand["pinky"][2]  # palm down, thumb forward
         assert abs(hand["index"][1] - hand["pinky"][1]) < 0.01
     assert joint(body, "left_foot")[2] > joint(body, "left_ankle")[2] + 0.05  # facing +Z
-    assert np.abs(joint(body, "pelvis") - default_body.PELVIS_M).max() < 1e-5
+    assert np.abs(joint(body, "pelvis") - anny_people.PELVIS_M).max() < 1e-5
 
 
 def test_nothing_of_the_body_leans_to_one_side(body):
@@ -269,7 +269,7 @@ def test_eyes_turn_with_their_joints(body):
 
 
 def test_expressions_do_what_their_names_say(body):
-    names = list(default_body.EXPRESSIONS)
+    names = list(anny_people.EXPRESSIONS)
 
     def landmarks(name: str) -> torch.Tensor:
         return body.pose(torch.zeros(1, 55, 3), ZERO, expression=torch.eye(10)[names.index(name)]).landmarks()[0]
@@ -309,7 +309,7 @@ def test_betas_change_the_build(body):
 
 def test_betas_of_a_heavy_person_hold_more_volume(body):
     def volume(weight: float) -> float:
-        person = default_body.phenotype_vertices({**default_body.AVERAGE_ADULT, "weight": weight, "muscle": 0.2})
+        person = default_body.phenotype_vertices({**anny_people.AVERAGE_ADULT, "weight": weight, "muscle": 0.2})
         v = body.shaped(torch.from_numpy(default_body.project_shape(person)).float())[0][body.faces].double()
         return float((v[:, 0] * torch.linalg.cross(v[:, 1], v[:, 2])).sum() / 6)
 
@@ -318,7 +318,7 @@ def test_betas_of_a_heavy_person_hold_more_volume(body):
 
 
 def test_twenty_betas_reproduce_anny_people_within_5_mm():
-    people = default_body.AnnyPeople.load()
+    people = anny_people.AnnyPeople.load()
     phenotypes = {
         "gender": np.array([0.0, 1.0, 0.9, 0.2]),
         "age": np.array([0.65, 0.7, 0.9, 0.62]),
@@ -338,15 +338,15 @@ def test_twenty_betas_reproduce_anny_people_within_5_mm():
 
 def test_joints_move_as_annys_own_skeleton_does(body):
     """Twenty random poses: the world rotations of our joints given to Anny's bones place its joints within 1 cm."""
-    people = default_body.AnnyPeople.load()
-    model, C = people.model, default_body.SMPLX_FROM_ANNY
+    people = anny_people.AnnyPeople.load()
+    model, C = people.model, anny_people.SMPLX_FROM_ANNY
     poses = random_motion(body, frames=20, seed=5, size=0.3).poses
     pose = body.pose(poses, ZERO)
-    bone_joint = {bone: JOINT_NAMES.index(n) for n, (_, skin) in default_body._BONES.items() for bone in skin}
-    given = {k: torch.tensor([v], dtype=torch.float64) for k, v in default_body.AVERAGE_ADULT.items()}
+    bone_joint = {bone: JOINT_NAMES.index(n) for n, (_, skin) in anny_people._BONES.items() for bone in skin}
+    given = {k: torch.tensor([v], dtype=torch.float64) for k, v in anny_people.AVERAGE_ADULT.items()}
     reference = model(phenotype_kwargs=given)["bone_poses"].numpy()
     heads = reference[..., :3, 3] @ C.T
-    to_t_pose, _ = default_body._t_pose_transforms(heads, model)
+    to_t_pose, _ = t_pose.t_pose_transforms(heads, model)
     turn = np.stack([pose.A_world_rest[:, bone_joint[b], :, :3].numpy() for b in model.bone_labels], 1)
     orientation = C.T @ (turn @ to_t_pose[..., :3, :3]) @ C @ reference[..., :3, :3]
     delta = np.tile(np.eye(4), (20, model.bone_count, 1, 1))
@@ -355,7 +355,7 @@ def test_joints_move_as_annys_own_skeleton_does(body):
     theirs = model(
         torch.from_numpy(delta), {k: v.expand(20) for k, v in given.items()}, pose_parameterization="world-orient"
     )
-    joints = default_body._joints(model, theirs["bone_poses"][..., :3, 3].numpy() @ C.T)
+    joints = anny_people._joints(model, theirs["bone_poses"][..., :3, 3].numpy() @ C.T)
     shift = pose.joints[:, :1].numpy() - joints[:, :1]
     error = np.linalg.norm(joints + shift - pose.joints.numpy(), axis=-1)
     assert np.nanmax(error) < 0.01
