@@ -69,4 +69,5 @@ def composite(
 
 def to_uint8(image: Float[Tensor, "3 height width"]) -> np.ndarray:
     """Picture in [0, 1] -> (height, width, 3) uint8, rounded to nearest."""
-    return image.mul(255.0).add_(0.5).clamp_(0.0, 255.0).to(torch.uint8).permute(1, 2, 0).numpy()
+    planes = image.mul(255.0).add_(0.5).clamp_(0.0, 255.0).to(torch.uint8)
+    return planes.permute(1, 2, 0).contiguous().numpy()

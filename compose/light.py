@@ -17,6 +17,7 @@ from torch import Tensor
 from avatars.camera import Camera
 from avatars.errors import InputError
 from avatars.gaussians import Gaussians
+from avatars.rasterizer.cpu import empty, extension
 from compose.ground import pixel_rays
 
 _LUMINANCE = torch.tensor([0.2126, 0.7152, 0.0722])  # Rec. 709
@@ -195,10 +196,6 @@ def _rotated(quats: Float[Tensor, "n 4"], vectors: Float[Tensor, "n 3"]) -> Floa
     return torch.add(vectors, torch.linalg.cross(u, inner), alpha=2.0)
 
 
-_CHUNK = 16_384
-"""Gaussians that are lit at a time: what is in between stays in the cache and costs no new pages."""
-
-
 def relit(
     gaussians: Gaussians,
     light: PlaceLight | None,
@@ -208,45 +205,56 @@ def relit(
     gain: Float[Tensor, 3] | None = None,
 ) -> Gaussians:
     """The albedo in the place's light (as it is for None), times `gain`; `R_world_gaussians` turns the Gaussians' axes
-    into the light's. Subframes share the middle one's light. `local_normals`: see `normals_in_gaussians`."""
+    into the light's. Subframes share the middle one's light. `local_normals`: see `normals_in_gaussians`.
+
+    One color per Gaussian on the CPU is lit by our C++ (csrc/film_kernels.inl), of which `light_factor` is the
+    definition.
+    """
     colors = gaussians.colors[..., :3]
     if light is None:
         return gaussians if gain is None else replace(gaussians, colors=(colors * gain).clamp_(0.0, 1.0))
     quats = gaussians.quats if gaussians.quats.ndim == 2 else gaussians.quats[len(gaussians.quats) // 2]
     R = torch.eye(3) if R_world_gaussians is None else R_world_gaussians
-    factor = torch.empty(len(quats), 3)
-    for start in range(0, len(quats), _CHUNK):
-        some = slice(start, start + _CHUNK)
-        factor[some] = _light_factor(quats[some], None if local_normals is None else local_normals[some], light, R).T
-    if gain is not None:
-        factor *= gain
-    return replace(gaussians, colors=factor.mul_(colors).clamp_(0.0, 1.0) if colors.ndim == 2 else colors * factor)
+    if colors.ndim == 2 and colors.device.type == "cpu":
+        return replace(gaussians, colors=_lit_colors(gaussians.colors, quats, local_normals, light, R, gain))
+    factor = light_factor(outward_normals(quats, local_normals), light, R)
+    factor = factor if gain is None else factor * gain
+    return replace(gaussians, colors=(colors * factor).clamp_(0.0, 1.0))
 
 
-def _light_factor(
-    quats: Float[Tensor, "n 4"], local: Float[Tensor, "n 3"] | None, light: PlaceLight, R: Float[Tensor, "3 3"]
-) -> Float[Tensor, "3 n"]:
-    """Factor on display-referred colors."""
-    normals = _normal_rows(quats, local)
-    ambient = torch.tensor(light.ambient)
-    slope = ambient[1:].T @ R  # the light is turned into the Gaussians' axes, not they into the light's
+LEAST_LIGHT, MOST_LIGHT = 0.05, 2.5
+"""Linear light on a surface is kept between: a black back and a burnt front are rarely right."""
+
+
+def light_factor(
+    normals: Float[Tensor, "n 3"], light: PlaceLight, R_world_normals: Float[Tensor, "3 3"]
+) -> Float[Tensor, "n 3"]:
+    """Factor on display-referred colors: a factor f of linear light is f^(1/2.2) on what is a power of it."""
+    linear = light.irradiance(normals @ R_world_normals.T)
+    return linear.clamp(LEAST_LIGHT, MOST_LIGHT) ** (1 / 2.2)
+
+
+def _lit_colors(
+    colors: Float[Tensor, "n channels"],
+    quats: Float[Tensor, "n 4"],
+    local_normals: Float[Tensor, "n 3"] | None,
+    light: PlaceLight,
+    R: Float[Tensor, "3 3"],
+    gain: Float[Tensor, 3] | None,
+) -> Float[Tensor, "n 3"]:
+    """Colors times `light_factor` and `gain`, in [0, 1]; the light is turned into the Gaussians' axes, not they."""
+    ambient, bounds = torch.tensor(light.ambient), torch.tensor([LEAST_LIGHT, MOST_LIGHT])
     toward, key = torch.tensor(light.to_light) @ R, torch.tensor(light.key_rgb)
-    facing = (toward[0] * normals[0] + toward[1] * normals[1] + toward[2] * normals[2]).clamp_min_(0.0)
-    linear = torch.addmm(ambient[0, :, None].expand(3, len(facing)), slope, torch.stack(normals))
-    linear.addcmul_(key[:, None], facing[None]).clamp_(0.05, 2.5)
-    # a factor f of linear light is f^(1/2.2) on display-referred values, which are a power of linear light
-    return linear.log_().mul_(1 / 2.2).exp_()
-
-
-def _normal_rows(quats: Float[Tensor, "n 4"], local: Float[Tensor, "n 3"] | None) -> list[Float[Tensor, " n"]]:
-    """`outward_normals` as x, y and z, each contiguous: a third of the time."""
-    w, x, y, z = quats.T.contiguous().unbind(0)
-    two = 2.0 / (w * w + x * x + y * y + z * z).clamp_min_(1e-12)
-    if local is None:
-        return [two * (x * z + w * y), two * (y * z - w * x), 1 - two * (x * x + y * y)]
-    a, b, c = local.T.contiguous().unbind(0)
-    p, q, r = y * c - z * b + w * a, z * a - x * c + w * b, x * b - y * a + w * c
-    return [a + two * (y * r - z * q), b + two * (z * p - x * r), c + two * (x * q - y * p)]
+    slope = ambient[1:].T @ R
+    gain = torch.ones(3) if gain is None else gain
+    numbers = torch.cat([ambient[0], slope.flatten(), toward, key, bounds, gain]).float()
+    given = [None if t is None else t.float().contiguous() for t in (quats, local_normals, colors)]
+    out = empty((len(colors), 3))
+    places = [0 if t is None else t.data_ptr() for t in given]
+    extension().relight(
+        *places, len(colors), colors.shape[1], numbers.data_ptr(), out.data_ptr(), torch.get_num_threads()
+    )
+    return out
 
 
 def linear_from_srgb(rgb: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ from compose.film import Film
 from reenact.batch import AvatarEntry, BackgroundEntry, Batch, MotionEntry, load_batch
 from reenact.quotas import Candidate, CoverageRow, Quotas, chosen_by, coverage
 
-RECIPE = 4
+RECIPE = 5
 """Goes up whenever the same inputs and settings give other pixels or labels than before; a part of every id."""
 AVATAR_FILES = ("avatar.json", "gaussians.safetensors")
 

@@ -14,7 +14,7 @@ from avatars.camera import Camera
 from avatars.gaussians import Gaussians
 from avatars.progress import StageClock
 from avatars.rasterizer import rasterize
-from avatars.rasterizer.cpu import frame_bytes
+from avatars.rasterizer.cpu import empty_bytes, frame_bytes
 from avatars.rasterizer.render import Render
 from compose.background import Background
 from compose.blend import SOFTNESS_M, softened, to_uint8, visibility
@@ -131,9 +131,9 @@ class Scene:
         people = [people] if isinstance(people, Gaussians) else list(people)
         with clock.stage("place"):
             rgb, depth_m = self._place(index)
-        camera = self.camera_at(index)
-        everyone = people[0] if len(people) == 1 else _together(people)
-        window = _window(everyone.means.reshape(-1, 3)[::8], camera, _REACH_M)
+            camera = self.camera_at(index)
+            everyone = people[0] if len(people) == 1 else _together(people)
+            window = _window(everyone.means.reshape(-1, 3)[::8], camera, _REACH_M)
         if window.empty:
             nobody = torch.zeros(0, 0)
             drawn = tuple(Drawn(nobody, nobody, nobody, None) for _ in people)
@@ -228,7 +228,10 @@ class Scene:
         """A fresh copy of the place alone, as 8-bit RGB."""
         if self.turns is not None:
             return to_uint8(rgb)
-        return (self.still if self.plates is None else self.plates[index]).copy()
+        place = self.still if self.plates is None else self.plates[index]
+        frame = empty_bytes(place.shape)
+        frame[:] = place
+        return frame
 
     def _filmed(self, frame: np.ndarray, people: tuple[Drawn, ...], clock: StageClock, index: int) -> Shot:
         """What lens, sensor and compression do to the frame; the lens moves the masks, too."""
@@ -240,7 +243,7 @@ class Scene:
                 frame = to_uint8(warped(image, grid))
                 people = tuple(_through_lens(person, self.camera.size_hw, grid) for person in people)
             if film.grain > 0:
-                frame = add_grain(frame, grain=film.grain, seed=(self.seed * 1_000_003 + index) % 2**63)
+                add_grain(frame, grain=film.grain, seed=(self.seed * 1_000_003 + index) % 2**63)
             if film.jpeg is not None:
                 frame = compressed(frame, film.jpeg)
         return Shot(frame, people)

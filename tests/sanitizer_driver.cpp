@@ -80,6 +80,12 @@ bool run_scene(const Shape& shape, unsigned seed, int threads) {
     if (shape.channels == 3) {
         const Floats white(3 * pixels, 1.0f);
         splat::lay_over(rgb.data(), alpha.data(), white.data(), pixels, bytes.data(), threads);
+        const std::vector<int16_t> bank(1000, 5);
+        const std::vector<int32_t> scale(256, 32);
+        splat::grain(bytes.data(), 3 * pixels, bank.data(), 1000, 990, scale.data(), threads);
+        Floats lit(3 * scene.frame.n);
+        const splat::Light light{{1, 1, 1}, {}, {0, 1, 0}, {1, 1, 1}, 0.05f, 2.5f, {1, 1, 1}};
+        splat::relight({scene.frame.quats, nullptr, scene.frame.colors, 3, light, lit.data()}, scene.frame.n, threads);
     }
     return true;
 }

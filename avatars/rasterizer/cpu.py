@@ -52,7 +52,7 @@ def frame_bytes(
                 f"Bytes are made of float32 on the CPU, (3, {height}, {width}) like the background; {name} is "
                 f"{tensor.dtype} {tuple(tensor.shape)} on {tensor.device}."
             )
-    out = np.empty((height, width, 3), np.uint8)
+    out = empty_bytes((height, width, 3))
     rgb, alpha = render.rgb[frame].contiguous(), render.alpha[frame].contiguous()
     places = (t.data_ptr() for t in (rgb, alpha, background))
     extension().lay_over(*places, height * width, out.ctypes.data, torch.get_num_threads())
@@ -130,6 +130,12 @@ class _Rasterization(torch.autograd.Function):
 def empty(shape: tuple[int, ...]) -> Tensor:
     """Like `torch.empty`, from memory that earlier calls' tensors gave back: new pages would cost a millisecond."""
     return extension().floats(math.prod(shape)).view(shape)
+
+
+def empty_bytes(shape: tuple[int, ...]) -> UInt8[np.ndarray, ...]:
+    """Like `numpy.empty`, from the memory that `empty` takes."""
+    count = math.prod(shape)
+    return extension().floats(-(-count // 4)).numpy().view(np.uint8)[:count].reshape(shape)
 
 
 def address_of(tensor: Tensor | None, frame: int) -> int:

@@ -679,12 +679,14 @@ void project_backward(const Frame& f, const Splat* splats, int64_t begin, int64_
 }  // namespace
 }  // namespace splat
 
+#include "film_kernels.inl"
 #include "loss_kernels.inl"
 #include "skin_kernels.inl"
 
 namespace splat {
 
 extern const Kernels SPLAT_KERNELS = {SPLAT_NAME, scratch_bytes, project,   draw,         draw_backward, project_backward,
-                                      skin,       skin_backward, compare,   sum_cells,    ssim_windows,  differentiate};
+                                      skin,       skin_backward, relight,   grain,        compare,       sum_cells,
+                                      ssim_windows, differentiate};
 
 }  // namespace splat

@@ -6,6 +6,7 @@
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>
 
+#include <cstring>
 #include <stdexcept>
 #include <string>
 
@@ -91,6 +92,18 @@ void lay_over(Address rgb, Address alpha, Address background, int64_t pixels, Ad
     splat::lay_over(at(rgb), at(alpha), at(background), pixels, at<uint8_t>(out), threads);
 }
 
+// `light` are the 23 numbers of splat::Light in their order.
+void relight(Address quats, Address local, Address colors, int64_t n, int channels, Address light, Address out, int threads) {
+    splat::Lit lit{at(quats), at(local), at(colors), channels, {}, at(out)};
+    static_assert(sizeof(splat::Light) == 23 * sizeof(float), "no padding between its numbers");
+    std::memcpy(&lit.light, at(light), sizeof(splat::Light));
+    splat::relight(lit, n, threads);
+}
+
+void grain(Address bytes, int64_t count, Address bank, int64_t size, int64_t start, Address scale, int threads) {
+    splat::grain(at<uint8_t>(bytes), count, at<int16_t>(bank), size, start, at<int32_t>(scale), threads);
+}
+
 double image_loss(Address rgb, Address alpha, Address bytes, Address fill, int frames, int height, int width,
                   bool over_plate, int shift_y, int shift_x, float ssim_weight, float mask_weight, Address v_rgb,
                   Address v_alpha, int threads) {
@@ -137,6 +150,8 @@ NB_MODULE(_cpu, module) {
     module.def("image_loss", &image_loss, nb::call_guard<nb::gil_scoped_release>());
     module.def("add_ties", &add_ties, nb::call_guard<nb::gil_scoped_release>());
     module.def("lay_over", &lay_over, nb::call_guard<nb::gil_scoped_release>());
+    module.def("relight", &relight, nb::call_guard<nb::gil_scoped_release>());
+    module.def("grain", &grain, nb::call_guard<nb::gil_scoped_release>());
     module.def("floats", &floats, "A tensor of so many float32, uninitialized.");
     module.def("instruction_set", [] { return std::string(splat::kernels().name); });
     module.def("use_instruction_set", [](const std::string& name) { return splat::use_kernels(name.c_str()); },

@@ -287,6 +287,23 @@ void lay_over(const float* rgb, const float* alpha, const float* background, int
     });
 }
 
+void relight(const Lit& lit, int64_t n, int threads) {
+    const Chunks chunks(n);
+    parallel(threads, chunks.count, [&](int c) { kernels().relight(lit, chunks.begin(c), chunks.end(c)); });
+}
+
+void grain(uint8_t* bytes, int64_t count, const int16_t* bank, int64_t size, int64_t start, const int32_t* scale, int threads) {
+    constexpr int64_t kPart = 1 << 16;
+    parallel(threads, static_cast<int>((count + kPart - 1) / kPart), [&](int part) {
+        const int64_t end = std::min(count, (part + 1) * kPart);
+        for (int64_t i = part * kPart; i < end;) {
+            const int64_t from = (start + i) % size, some = std::min(end - i, size - from);
+            kernels().grain(bytes + i, bank + from, scale, some);
+            i += some;
+        }
+    });
+}
+
 namespace {
 
 constexpr int kBand = 32;

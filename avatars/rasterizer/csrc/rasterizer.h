@@ -39,6 +39,11 @@ void skin_frame_backward(const Skin& skin, const SkinGradient& gradient, int thr
 // A frame over a background, to bytes: rgb (3 planes) premultiplied by alpha, background (3 planes), row-major pixels out.
 void lay_over(const float* rgb, const float* alpha, const float* background, int64_t pixels, uint8_t* out, int threads);
 
+void relight(const Lit& lit, int64_t n, int threads);
+
+// Adds noise to bytes in place; noise is read from `bank` (of `size` numbers), from `start` on and over its end.
+void grain(uint8_t* bytes, int64_t count, const int16_t* bank, int64_t size, int64_t start, const int32_t* scale, int threads);
+
 // The loss of frames of one size and its gradients by rgb and alpha (both frames x planes x height x width).
 struct Loss {
     const float *rgb, *alpha;

@@ -108,6 +108,20 @@ struct SkinGradient {
     bool add_quats;  // to what is there, or replace it
 };
 
+// Light on surfaces by their normals, in the axes of the Gaussians; see `PlaceLight` of compose/light.py.
+struct Light {
+    float base[3], slope[9], toward[3], key[3];  // of each color: without direction, by normal; and the key light's
+    float least, most;                           // linear light is kept between
+    float gain[3];                               // on display-referred values
+};
+
+struct Lit {
+    const float *quats, *local, *colors;  // n x 4; n x 3, normals in the Gaussians' own axes (null: the third); n x channels
+    int channels;
+    Light light;
+    float* out;  // n x 3
+};
+
 // A frame that is fitted: what was drawn, and the crop that it is held against (crops.py), as bytes: rgb (3), mask,
 // plate (3), known, sure, near, inside.
 struct LossFrame {
@@ -146,6 +160,8 @@ struct Kernels {
                              const uint8_t* seen, const Gradient&);
     void (*skin)(const Skin&, int64_t begin, int64_t end, const Skinned&);
     void (*skin_backward)(const Skin&, int64_t begin, int64_t end, const SkinGradient&);
+    void (*relight)(const Lit&, int64_t begin, int64_t end);
+    void (*grain)(uint8_t* bytes, const int16_t* noise, const int32_t* scale, int64_t count);
     void (*compare)(const LossFrame&, int begin, int end, LossSums&);
     void (*sum_cells)(const LossFrame&, int channel, int begin, int end);
     double (*ssim_windows)(const LossFrame&, int channel, float* derivatives);
