@@ -18,11 +18,12 @@ import numpy as np
 import torch
 
 from actionrec.audit import Kind, audit
+from actionrec.clip_features import clip_features, load_clip
 from actionrec.clips import ClipStore, labels_of, load_clips
 from actionrec.errors import DataError
 from actionrec.evaluation import Interval, Predictions, accuracy_interval, gain_interval, load_run, save_run
 from actionrec.manifest import ManifestClip
-from actionrec.selection import choose, describe
+from actionrec.selection import Described, choose, describe
 from actionrec.splits import (
     Split,
     by_class,
@@ -42,7 +43,8 @@ Arm = Literal[
 """real, synthetic and real+synthetic are what they say; half-real draws half of each batch from the real clips;
 pretrain-finetune trains on synthetic clips first and on real ones then; shuffled-background and one-background are
 real+synthetic with places that tell nothing of the class, or everything; similar, diverse and hard are real+synthetic
-with clips chosen by a first recognizer, trained half as long on all of them (`selection`), where the others draw."""
+with clips chosen by a first recognizer, trained half as long on all of them (`selection`), where the others draw;
+similar and diverse go by CLIP's features where its weights are given."""
 CHOSEN = ("similar", "diverse", "hard")
 ARMS: tuple[str, ...] = get_args(Arm)
 FINETUNE_RATE = 0.3
@@ -70,6 +72,8 @@ class Experiment:
     allow: tuple[Kind, ...] = ()
     """Kinds of leak that the data set's protocol shares on purpose."""
     workers: int = 2
+    clip_model: Path | None = None
+    """Folder of a CLIP model: similar and diverse then go by its features instead of the first recognizer's."""
 
     def __post_init__(self) -> None:
         unknown = [arm for arm in self.arms if arm not in ARMS]
@@ -201,6 +205,8 @@ def run_experiment(experiment: Experiment) -> Results:
     Raises LeakError before anything is trained when something of the test set would be, and DataError for bad input.
     """
     start_s = time.perf_counter()
+    if experiment.clip_model is not None:
+        load_clip(experiment.clip_model)
     material = gather(experiment)
     cells = cells_of(experiment)
     unchecked: dict[str, int] = {}
@@ -240,7 +246,9 @@ def _run(experiment: Experiment, material: Material, cell: Cell, seed: int) -> _
     config = replace(experiment.training, seed=seed)
     path = experiment.out / "runs" / f"{cell}_seed{seed}.json"
     manifests = {"real": experiment.real} | ({"synthetic": experiment.synthetic} if experiment.synthetic else {})
-    key = _digest([config.as_dict(), [c.sha256 for c in clips], [c.sha256 for c in material.split.test], str(cell)])
+    parts = [config.as_dict(), [c.sha256 for c in clips], [c.sha256 for c in material.split.test], str(cell)]
+    by_clip = experiment.clip_model if cell.arm in ("similar", "diverse") else None
+    key = _digest(parts if by_clip is None else [*parts, str(by_clip)])
     if path.is_file():
         document = json.loads(path.read_text(encoding="utf-8"))
         if document.get("key") != key:
@@ -251,7 +259,7 @@ def _run(experiment: Experiment, material: Material, cell: Cell, seed: int) -> _
     start_s = time.perf_counter()
     folder = experiment.out / "training" / f"{cell}_seed{seed}"
     if cell.arm in CHOSEN:
-        clips = _chosen(material, clips, config, cell, folder / "first")
+        clips = _chosen(material, clips, config, cell, folder / "first", by_clip)
     trained = _train(material, clips, config, cell, folder)
     scores = np.stack(list(predict(trained.network, material.store, material.split.test, device=config.device)))
     predictions = Predictions.of(material.split.test, scores, material.classes)
@@ -269,9 +277,18 @@ def _run(experiment: Experiment, material: Material, cell: Cell, seed: int) -> _
 
 
 def _chosen(
-    material: Material, clips: Sequence[ManifestClip], config: TrainingConfig, cell: Cell, folder: Path
+    material: Material,
+    clips: Sequence[ManifestClip],
+    config: TrainingConfig,
+    cell: Cell,
+    folder: Path,
+    by_clip: Path | None,
 ) -> tuple[ManifestClip, ...]:
-    """The real clips, and the synthetic ones that a first recognizer would have."""
+    """The real clips, and the synthetic ones that a first recognizer, or CLIP, would have."""
+    if by_clip is not None:
+        clip = load_clip(by_clip).to(config.device)
+        real, synthetic = (_seen_by_clip(clip, material.store, clips, kind) for kind in ("real", "synthetic"))
+        return (*real.clips, *choose(synthetic, real, cell.n_synthetic, how=cell.arm, seed=config.seed))
     half = replace(config, steps=config.steps and max(config.steps // 2, 1))
     network = train(material.store, clips, material.classes, half, folder=folder).network
     real, synthetic = (
@@ -280,6 +297,11 @@ def _chosen(
     )
     how: Any = cell.arm
     return (*real.clips, *choose(synthetic, real, cell.n_synthetic, how=how, seed=config.seed))
+
+
+def _seen_by_clip(network: torch.nn.Module, store: ClipStore, clips: Sequence[ManifestClip], kind: str) -> Described:
+    chosen = tuple(c for c in clips if c.kind == kind)
+    return Described(chosen, clip_features(network, store, chosen), np.full(len(chosen), np.nan))
 
 
 def _train(

@@ -1,6 +1,7 @@
 """Which synthetic clips to train on: like the real ones, unlike each other, or hard; random choice is the control.
 
-Features are those of a recognizer before its last layer, so that nothing has to be downloaded.
+Features are those of a recognizer before its last layer, so that nothing has to be downloaded, or CLIP's
+(`clip_features`).
 """
 
 from __future__ import annotations

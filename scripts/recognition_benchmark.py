@@ -47,6 +47,8 @@ class BenchmarkOptions:
         ...,
     ] = ()  # fmt: skip
     """More arms; similar, diverse and hard choose synthetic clips by a first recognizer instead of at random."""
+    clip_model: Path | None = None
+    """Folder of a CLIP model in transformers' form, by whose features similar and diverse choose."""
     device: str = "cpu"
     jobs: int = 2
     """Processes that make and decode clips."""
@@ -90,6 +92,7 @@ def benchmark(
         hold_out_share=options.hold_out,
         allow=options.allow,
         workers=options.jobs,
+        clip_model=options.clip_model,
     )
     results = run_experiment(experiment)
     total_s = round(results.seconds + sum(making.get("seconds", {}).values()), 1)
