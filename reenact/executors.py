@@ -1,11 +1,12 @@
-"""Groups of clips to make -> their outcomes, in this process or in one process per core.
+"""Groups of clips to make -> their outcomes: in this process, in one process per core, or on a cluster.
 
-Both make the same bytes: a group is always made with one thread.
+All make the same bytes: a group is always made with one thread.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
 import multiprocessing
 import os
@@ -16,18 +17,27 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from importlib.util import find_spec
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 
+from avatars.errors import BackendMissing
+from avatars.files import read_json
 from reenact.filming import Outcome, make_group
-from reenact.plan import Plan, PlannedClip
-from reenact.receipts import Failure
+from reenact.plan import Plan, PlannedClip, read_plan
+from reenact.receipts import Failure, receipt_path
 
 Group = tuple[PlannedClip, ...]
+SCHEDULERS = {
+    "ray": ("reenact.ray_executor:RayTasks", "ray"),
+    "slurm": ("reenact.slurm_executor:SlurmJobs", "submitit"),
+}
+"""name: (module:Class, package); the pip extra has the name of the scheduler."""
 
 
 class Executor(Protocol):
@@ -39,6 +49,28 @@ class Executor(Protocol):
         The caller may append groups meanwhile. Closing the iterator stops all work.
         """
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """Which scheduler hands the work to other machines, all of which see the plan's files under the same paths."""
+
+    scheduler: Literal["ray", "slurm"]
+    gpu_share: float = 0.0
+    """Part of a GPU that each task reserves (Ray)."""
+    parameters: tuple[str, ...] = ()
+    """NAME=VALUE for submitit (Slurm)."""
+
+    def executor(self, out: Path, jobs: int) -> Executor:
+        """What makes the plan in `out`, at most `jobs` tasks at a time. Raises InputError when it cannot."""
+        target, package = SCHEDULERS[self.scheduler]
+        if find_spec(package) is None:
+            raise BackendMissing(
+                f"--executor {self.scheduler} needs the package {package}, which is not installed: "
+                f"pip install 'splat-avatars[{self.scheduler}]'"
+            )
+        module, name = target.split(":")
+        return getattr(importlib.import_module(module), name).of(self, out.absolute(), jobs)
 
 
 @dataclass(frozen=True)
@@ -55,6 +87,25 @@ class InProcess:
             with _one_thread():
                 outcome = make_group(self.plan, self.out, group)
             yield group, outcome
+
+
+def make_planned(out: Path, group: Group) -> Outcome:
+    """Make a group of the plan that is written in `out`: what a machine of a cluster does."""
+    with _one_thread():
+        return make_group(_plan(out), out, group)
+
+
+@lru_cache(maxsize=1)
+def _plan(out: Path) -> Plan:
+    return replace(read_plan(out, check_inputs=False), clips=())
+
+
+def lost(out: Path, group: Group, reason: str) -> Outcome:
+    """The outcome of a group whose process is gone: what has a receipt is made, the rest may work another time."""
+    made = [clip for clip in group if receipt_path(out, clip.id).is_file()]
+    frames = sum(read_json(receipt_path(out, clip.id))["clip"]["n_frames"] for clip in made)
+    failures = (Failure(clip.id, clip.label, "process", reason, True) for clip in group if clip not in made)
+    return Outcome(made=tuple(clip.id for clip in made), frames=frames, failures=tuple(failures))
 
 
 @dataclass(frozen=True)
@@ -82,11 +133,11 @@ class Processes:
                 for worker in [worker for worker in busy if worker.connection in ready]:
                     group, outcome = worker.group, worker.answer()
                     workers.remove(worker)
+                    assert group is not None
                     if outcome is None:
-                        outcome = worker.died()
+                        outcome = lost(self.out, group, worker.how_it_died())
                     else:
                         workers.append(replace(worker, group=None))
-                    assert group is not None
                     yield group, outcome
         finally:
             for worker in workers:
@@ -124,13 +175,12 @@ class _Worker:
         except (EOFError, ConnectionResetError):
             return None
 
-    def died(self) -> Outcome:
-        """The outcome of a group whose process is gone."""
+    def how_it_died(self) -> str:
+        """Why the process is gone."""
         self.process.join()
         code = self.process.exitcode or 0
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
-        reason = f"the process that made it {how} (out of memory, perhaps: try fewer --jobs)"
-        return Outcome(failures=tuple(Failure(c.id, c.label, "process", reason, True) for c in self.group or ()))
+        return f"the process that made it {how} (out of memory, perhaps: try fewer --jobs)"
 
     def stop(self) -> None:
         """End the process, in the middle of its work if need be."""

@@ -11,7 +11,7 @@ import os
 import re
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -81,9 +81,11 @@ def read_failures(out: Path) -> list[Failure]:
     return [Failure(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def conclude(out: Path, clips: Sequence[PlannedClip], failures: Iterable[Failure]) -> None:
-    """Write the manifest of the clips that exist, in the plan's order, and the failures of this run."""
+def conclude(out: Path, clips: Sequence[PlannedClip], failures: Iterable[Failure], *, judged: Set[str]) -> None:
+    """Write the manifest of the clips that exist, in the plan's order, and the failures of this run, beside those of
+    other runs that concern clips which this one did not have to make (`judged` by id)."""
     whole = whole_ids(out)
+    failures = [f for f in read_failures(out) if f.id not in judged and f.id not in whole] + list(failures)
     receipts = (receipt_path(out, clip.id) for clip in clips if clip.id in whole)
     write_manifest(out / "manifest.jsonl", [ManifestClip.from_dict(read_json(p)["clip"], str(p)) for p in receipts])
     lines = [json.dumps(asdict(failure), ensure_ascii=False) + "\n" for failure in failures]
@@ -94,13 +96,14 @@ def conclude(out: Path, clips: Sequence[PlannedClip], failures: Iterable[Failure
         (out / "failures.jsonl").unlink(missing_ok=True)
 
 
-def sweep(out: Path, *, older_than_s: float = 0.0) -> None:
+def sweep(out: Path, *, older_than_s: float = 0.0, only_dead: bool = True) -> None:
     """Remove what killed processes of this machine left half written (`atomic_path` names such files
-    `.stem.pid.suffix`); where other machines write too, leave what is younger than `older_than_s`."""
+    `.stem.pid.suffix`); where other machines write too, leave what is younger than `older_than_s`. Without `only_dead`
+    whatever is half written goes, since process ids say nothing of other machines."""
     for path in half_written(out):
         *_, before, last = path.name.split(".")
         pid = before if before.isdigit() else last
-        if int(pid) == os.getpid() or Path(f"/proc/{pid}").exists():
+        if only_dead and (int(pid) == os.getpid() or Path(f"/proc/{pid}").exists()):
             continue
         with contextlib.suppress(FileNotFoundError):
             if time.time() - path.stat().st_mtime >= older_than_s:
@@ -178,7 +181,9 @@ def merge(parts: Sequence[Path], out: Path) -> int:
                 _link(part / path, out / path)
         failures |= {failure.id: failure for failure in read_failures(part)}
     whole = whole_ids(out)
-    conclude(out, read_clips(out), [failure for failure in failures.values() if failure.id not in whole])
+    clips = read_clips(out)
+    missing = [failure for failure in failures.values() if failure.id not in whole]
+    conclude(out, clips, missing, judged={clip.id for clip in clips})
     return len(whole)
 
 

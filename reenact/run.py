@@ -18,12 +18,14 @@ from avatars.body import Body
 from avatars.errors import InputError
 from avatars.files import require_space
 from avatars.progress import StageClock, progress
-from reenact.executors import Executor, Group, InProcess, Processes
+from reenact.executors import Cluster, Executor, Group, InProcess, Processes
 from reenact.filming import CpuClock, check_inputs
 from reenact.plan import Plan, open_output, plan_of
 from reenact.receipts import Failure, conclude, sweep, whole_ids
 
 TRIES = 2
+_OTHERS_S = 3600.0
+"""Half written files that are younger than this may be those that another machine is writing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +73,13 @@ def run_batch(
     jobs: int = 1,
     max_failures: int | None = None,
     share: tuple[int, int] = (0, 1),
+    cluster: Cluster | None = None,
 ) -> RunSummary:
     """Make every clip of a BATCH.yaml, or of a written plan, that is not there yet.
 
     `jobs` processes work at it; 0 means one per core. `clock` gets the CPU seconds of each stage. With more than
     `max_failures` failures the run stops. `share` (i, n) makes every n-th avatar and motion only, from the i-th on.
+    `cluster` hands the work to other machines, which must see the plan's files under the same paths.
 
     Raises InputError when the batch, an input or the output folder cannot be used, before anything is rendered; and
     when the disk is full, with what is finished left whole. A clip that fails is counted and the others are made.
@@ -86,9 +90,9 @@ def run_batch(
         plan = plan_of(path)
         lengths_s = check_inputs(plan, Body.load(plan.batch.body))
     clock.seconds.update(own.seconds)
+    remote = None if cluster is None else cluster.executor(plan.batch.out, jobs)
     out = open_output(plan)
-    older_than_s = 0.0 if share[1] == 1 else 3600.0  # of several machines, others may be writing
-    sweep(out, older_than_s=older_than_s)
+    sweep(out, older_than_s=_OTHERS_S if cluster or share[1] > 1 else 0.0)
     wanted = [group for i, group in enumerate(plan.groups()) if i % share[1] == share[0]]
     planned = sum(map(len, wanted))
     whole = whole_ids(out)
@@ -98,7 +102,7 @@ def run_batch(
     require_space(out, needed_mib=min(count, 100) * _expected_mib(plan) + 16)
     state, stopped = _State(), ""
     try:
-        executor = _executor(plan, out, jobs, missing)
+        executor = remote or _executor(plan, out, jobs, missing)
         for _ in progress(_made(executor, missing, state, clock, max_failures), f"{count} clips", total=count):
             pass
     except _TooManyFailures:
@@ -111,7 +115,7 @@ def run_batch(
             "Free some and run the same command again; it goes on where it stopped."
         ) from None
     finally:
-        _conclude(out, plan, state, older_than_s)
+        _conclude(out, plan, wanted, state, whole_plan=share[1] == 1, here=cluster is None)
     summary = RunSummary(
         out=out,
         planned=planned,
@@ -144,11 +148,12 @@ def _note(summary: RunSummary, clock: StageClock) -> None:
         file.write(json.dumps(line) + "\n")
 
 
-def _conclude(out: Path, plan: Plan, state: _State, older_than_s: float) -> None:
+def _conclude(out: Path, plan: Plan, wanted: Sequence[Group], state: _State, *, whole_plan: bool, here: bool) -> None:
     """Manifest and failures; on a full disk what was there stays, and the next run writes them."""
     try:
-        conclude(out, plan.clips, state.failures.values())
-        sweep(out, older_than_s=older_than_s)
+        conclude(out, plan.clips, state.failures.values(), judged={clip.id for group in wanted for clip in group})
+        # what a cluster left half written is nobody's now that its tasks have ended
+        sweep(out, older_than_s=0.0 if whole_plan else _OTHERS_S, only_dead=here or not whole_plan)
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise

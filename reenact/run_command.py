@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -22,14 +22,33 @@ class RunCommand:
     share: str = "0/1"
     """Make a part of the plan only, as one of several machines: "2/8" is the third of eight."""
 
+    executor: Literal["local", "ray", "slurm"] = "local"
+    """Where: processes of this machine; tasks of a Ray cluster (RAY_ADDRESS); jobs of Slurm. All see the same files."""
+    gpu_share: float = 0.0
+    """Part of a GPU that each Ray task reserves, for clusters that are shared by GPU; drawing itself uses one core."""
+    slurm: tuple[str, ...] = ()
+    """Parameters of submitit as NAME=VALUE: slurm_partition=long timeout_min=240; cluster=local tries it without."""
+
     def run(self) -> int:
         """Render; 0 when every clip is there, 1 when some failed. Raises InputError for what the user can mend."""
+        from avatars.errors import InputError
         from avatars.progress import StageClock
+        from reenact.executors import Cluster
         from reenact.run import run_batch
 
-        clock = StageClock()
-        share = _share(self.share)
-        summary = run_batch(self.batch, clock=clock, jobs=self.jobs, max_failures=self.max_failures, share=share)
+        clock, cluster = StageClock(), None
+        if self.executor != "local":
+            cluster = Cluster(self.executor, self.gpu_share, self.slurm)
+        elif self.gpu_share or self.slurm:
+            raise InputError("--gpu-share and --slurm are for --executor ray and slurm; this is --executor local.")
+        summary = run_batch(
+            self.batch,
+            clock=clock,
+            jobs=self.jobs,
+            max_failures=self.max_failures,
+            share=_share(self.share),
+            cluster=cluster,
+        )
         print(f"CPU time by stage:\n{clock.table()}")
         for failure in summary.failures[:5]:
             print(f"failed: {failure.id} ({failure.label}) while {failure.stage}: {failure.reason}")

@@ -1,6 +1,6 @@
 """Kills `reenact run` at random moments of a small batch and compares what the resumed runs leave with an unbroken run.
 
-python scripts/kill_test.py --json kill_test.json [--quick]
+python scripts/kill_test.py --json kill_test.json [--quick] [--executor ray]
 """
 
 from __future__ import annotations
@@ -14,8 +14,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Literal
 
 import tyro
 
@@ -33,8 +36,9 @@ class KillTest:
     """5 kills instead of 20."""
     jobs: int = 2
     seed: int = 0
-    victims: tuple[str, ...] = ("run", "worker")
-    """Who is killed, in turn: the run with all its processes, or one of its workers, which the run survives."""
+    executor: Literal["local", "ray"] = "local"
+    """Who is killed, in turn: the run with all its processes, and one of its workers, which the run survives. With ray
+    the runs work in a cluster of several nodes on this machine, and nodes are killed, too."""
 
     def run(self) -> int:
         """0 when nothing is lost, double, partial or different."""
@@ -53,49 +57,97 @@ class KillTest:
         """Make the batch twice in `folder`."""
         write_batch(folder)
         start = time.monotonic()
-        finish(folder / "unbroken.yaml", self.jobs)
+        finish(command(folder / "unbroken.yaml", self.jobs))
         seconds = time.monotonic() - start
-        kills = self._killed_on_the_way(folder / "killed.yaml", folder / "killed", seconds)
-        finish(folder / "killed.yaml", self.jobs)
-        return {"kills": kills} | compared(folder / "unbroken", folder / "killed")
+        with ray_nodes() if self.executor == "ray" else no_nodes() as nodes:
+            words = command(folder / "killed.yaml", self.jobs, self.executor)
+            kills = self._killed_on_the_way(words, folder / "killed", seconds, nodes)
+            finish(words)
+        victims = {f"kills_{victim}": count for victim, count in kills.items()}
+        return {"kills": sum(kills.values())} | victims | compared(folder / "unbroken", folder / "killed")
 
-    def _killed_on_the_way(self, batch: Path, out: Path, seconds: float) -> int:
-        """Start runs and kill them (or their workers) after random times, until enough have been killed."""
+    def _killed_on_the_way(self, words: list[str], out: Path, seconds: float, nodes: RayNodes | None) -> dict[str, int]:
+        """Start runs and kill them, their workers or nodes after random times, until enough have been killed."""
         wanted = 5 if self.quick else 20
         rng = random.Random(self.seed)
-        kills = 0
-        while kills < wanted:
-            victim = self.victims[kills % len(self.victims)]
-            process = subprocess.Popen(command(batch, self.jobs), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        kills: dict[str, int] = dict.fromkeys(["run", "worker"] if nodes is None else ["worker", "node", "run"], 0)
+        while sum(kills.values()) < wanted:
+            victim = list(kills)[sum(kills.values()) % len(kills)]
+            process = subprocess.Popen(words, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
             before = receipts(out)
             # from the start of the processes on, through about a tenth of the work, so that all kills find some
             wait_for_work(process, out)
             time.sleep(rng.uniform(0.0, 1.5 * seconds / wanted))
-            targets = [process.pid] if victim == "run" else workers(process.pid)[:1]
-            if process.poll() is not None or not targets:
+            working = writers(out) if nodes is not None else workers(process.pid)
+            if process.poll() is not None or (victim == "worker" and not working):
                 if len(receipts(out)) == CLIPS:
                     shutil.rmtree(out / "receipts")  # done too early: the clips must be made again
                 process.kill()
                 process.wait()
                 continue
-            os.kill(targets[0], signal.SIGKILL)
-            kills += 1
-            if victim == "worker":
+            if victim == "node" and nodes is not None:
+                nodes.kill_one()
+            else:
+                os.kill(process.pid if victim == "run" else working[0], signal.SIGKILL)
+            kills[victim] += 1
+            if victim != "run":
                 time.sleep(rng.uniform(0.0, 1.0))
                 process.kill()
             process.wait()
-            print(f"kill {kills}: {victim}, {len(receipts(out))} receipts, {before and len(before)} before")
+            print(f"kill {sum(kills.values())}: {victim}, {len(receipts(out))} receipts, {len(before)} before")
         return kills
 
 
+@dataclass
+class RayNodes:
+    """A Ray cluster on this machine: a head without cores, and two nodes with one core each."""
+
+    cluster: Any
+    nodes: list[Any] = field(default_factory=list)
+
+    def add(self) -> None:
+        """One more node."""
+        self.nodes.append(self.cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20))
+
+    def kill_one(self) -> None:
+        """Kill the oldest node with all its processes; another takes its place."""
+        self.cluster.remove_node(self.nodes.pop(0), allow_graceful=False)
+        self.add()
+
+
+@contextmanager
+def ray_nodes() -> Iterator[RayNodes]:
+    """A cluster that RAY_ADDRESS names."""
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": 80 * 2**20})
+    os.environ["RAY_ADDRESS"] = cluster.address
+    nodes = RayNodes(cluster)
+    try:
+        for _ in range(2):
+            nodes.add()
+        yield nodes
+    finally:
+        del os.environ["RAY_ADDRESS"]
+        cluster.shutdown()
+
+
+@contextmanager
+def no_nodes() -> Iterator[None]:
+    """This machine alone."""
+    yield None
+
+
 def wait_for_work(process: subprocess.Popen[bytes], out: Path) -> None:
-    """Until a first file is being written by this run, or the run ends."""
-    pids: set[str] = set()
-    while process.poll() is None:
-        pids = {str(process.pid), *map(str, workers(process.pid))}
-        if any(path.name.split(".")[-2] in pids for path in out.rglob(".*.*.*")):
-            return
+    """Until a file is being written, or the run ends."""
+    while process.poll() is None and not writers(out):
         time.sleep(0.05)
+
+
+def writers(out: Path) -> list[int]:
+    """The living processes that are writing a file."""
+    pids = {path.name.split(".")[-2] for path in out.rglob(".*.*.*")}
+    return sorted(int(pid) for pid in pids if pid.isdigit() and Path(f"/proc/{pid}").exists())
 
 
 def workers(pid: int) -> list[int]:
@@ -111,14 +163,15 @@ def workers(pid: int) -> list[int]:
     return sorted(found)
 
 
-def command(batch: Path, jobs: int) -> list[str]:
+def command(batch: Path, jobs: int, executor: str = "local") -> list[str]:
     """Start `reenact run` in this Python."""
-    return [sys.executable, "-m", "reenact.cli", "run", str(batch), "--jobs", str(jobs)]
+    run = ["run", str(batch), "--jobs", str(jobs), "--executor", executor]
+    return [sys.executable, "-m", "reenact.cli", *run]
 
 
-def finish(batch: Path, jobs: int) -> None:
+def finish(words: list[str]) -> None:
     """Run a batch to its end."""
-    done = subprocess.run(command(batch, jobs), capture_output=True, text=True, check=False)
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"reenact run failed: {(done.stdout + done.stderr)[-1000:]}")
 
