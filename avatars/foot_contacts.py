@@ -16,6 +16,10 @@ SPEED_OVER_S = 0.2
 """Time over which a point's speed is measured: single frames tremble."""
 
 
+SEEN_SCORE = 0.3
+ANKLES = (15, 15, 16, 16)
+
+
 def foot_contacts(
     keypoints: Float[Tensor, "frames 133 3"], times_s: Float[Tensor, " frames"], ground_m: float = 0.0
 ) -> Bool[Tensor, "frames 4"]:
@@ -23,9 +27,21 @@ def foot_contacts(
 
     Speeds are central differences over `SPEED_OVER_S`; a label that holds for a single frame takes its neighbors'.
     """
+    return resting(keypoints, times_s, torch.full((len(keypoints),), ground_m))
+
+
+def resting(
+    keypoints: Float[Tensor, "frames 133 3"], times_s: Float[Tensor, " frames"], level_m: Float[Tensor, " frames"]
+) -> Bool[Tensor, "frames 4"]:
+    """`foot_contacts` with a level for each frame."""
     points = keypoints[:, list(CONTACT_POINTS)]
-    near = points[..., 1] - ground_m < NEAR_GROUND_M
+    near = points[..., 1] - level_m[:, None] < NEAR_GROUND_M
     return _steady(near & (_speeds_m_s(points, times_s) < STANDING_M_S))
+
+
+def feet_seen(score: Float[Tensor, "frames 133"]) -> Bool[Tensor, "frames 4"]:
+    """Whether a detector saw each of `CONTACT_POINTS`, or its ankle."""
+    return torch.maximum(score[:, list(CONTACT_POINTS)], score[:, list(ANKLES)]) > SEEN_SCORE
 
 
 def _speeds_m_s(points: Float[Tensor, "frames points 3"], times_s: Float[Tensor, " frames"]) -> Tensor:

@@ -17,6 +17,7 @@ from avatars.frame_quality import FrameQuality
 from avatars.mask_stack import MaskStack
 from avatars.motion import Motion
 from avatars.perception.containers import Keypoints
+from avatars.perception.model_files import ModelFiles
 from avatars.spans import unsure_spans
 from avatars.track_command import TrackConfig
 
@@ -48,6 +49,8 @@ class Track:
     video: SourceVideo
     config: TrackConfig
     quality: FrameQuality | None = None
+    models: tuple[ModelFiles, ...] = ()
+    """What looked at the video."""
 
     def save(self, folder: str | Path) -> Path:
         """Write `motion.npz`, `keypoints.npz`, `masks.npz`, `quality.npz` and, last, `track.json`."""
@@ -70,6 +73,7 @@ class Track:
                 "video": asdict(self.video),
                 "camera": camera,
                 "config": plain(self.config),
+                "models": [asdict(model) for model in self.models],
                 "unsure": [asdict(span) for span in unsure_spans(self.motion)],
             },
         )
@@ -92,6 +96,7 @@ class Track:
                 video=SourceVideo(**{**video, "size_hw": _pair(video["size_hw"])}),
                 config=TrackConfig(**config),
                 quality=FrameQuality.load(folder / "quality.npz") if (folder / "quality.npz").exists() else None,
+                models=tuple(ModelFiles(**model) for model in receipt.get("models", ())),
             )
         except (KeyError, TypeError) as error:
             raise InputError(f"{folder / 'track.json'} is not a track's receipt (missing or odd: {error}).") from None

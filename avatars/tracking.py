@@ -28,6 +28,7 @@ from avatars.perception.chosen_person import ChosenPerson, choose_person, sample
 from avatars.perception.containers import Keypoints
 from avatars.perception.imported_keypoints import NoDetector, content_hash, laid_over, read_keypoints
 from avatars.perception.mediapipe_people import MediaPipePeople
+from avatars.perception.model_files import ModelFiles, models_of
 from avatars.perception_stage import Perceived, perceive
 from avatars.progress import StageClock, progress
 from avatars.track import SourceVideo, Track, plain
@@ -79,7 +80,8 @@ def track_video(
     source = SourceVideo(str(info.path), sha256_of(info.path), info.size_hw)
     if keypoints_file is not None:
         source = replace(source, keypoints=str(keypoints_file), keypoints_sha256=content_hash(keypoints_file))
-    folder = None if work is None else WorkFolder.open(work, _job(source, config, body))
+    models = models_of(config)
+    folder = None if work is None else WorkFolder.open(work, _job(source, config, body, models))
     try:
         with clock.stage("perception"):
             seen = perceive_video(info, config, detector=detector, imported=imported, work=folder)
@@ -87,7 +89,8 @@ def track_video(
             check(seen)
         elif config.person == "only" and imported is None:
             require_one_person(seen.quality, info.path)
-        return _fitted(info, source, seen, networks, body, config, clock, folder)
+        track = _fitted(info, source, seen, networks, body, config, clock, folder)
+        return replace(track, models=models)
     except InputError:
         if folder is not None:
             folder.discard()
@@ -125,9 +128,10 @@ def perceive_video(
     return seen
 
 
-def _job(source: SourceVideo, config: TrackConfig, body: Body) -> dict[str, object]:
+def _job(source: SourceVideo, config: TrackConfig, body: Body, models: tuple[ModelFiles, ...]) -> dict[str, object]:
     """What determines a track's pieces."""
     inputs = {"video": source.sha256, "keypoints": source.keypoints_sha256, "body": body.sha256}
+    inputs |= {f"model {model.name}": f"{model.sha256} {model.versions}".strip() for model in models}
     return {"version": __version__, **inputs, **plain(config)}
 
 
@@ -203,7 +207,13 @@ def track_keypoints(
         detector=config.detector,
     )
     motion, camera = place_in_world(
-        fit, body, size_hw=keypoints.size_hw, times_s=times_s, valid=keypoints.valid, name=name
+        fit,
+        body,
+        size_hw=keypoints.size_hw,
+        times_s=times_s,
+        valid=keypoints.valid,
+        score=seen.score,
+        name=name,
     )
     everywhere = torch.zeros(len(keypoints), dtype=torch.bool)
     everywhere[keypoints.valid] = swapped
