@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import groupby
@@ -24,6 +25,8 @@ from compose.camera_motion import CameraMotion
 from compose.film import Film
 from reenact.batch import AvatarEntry, BackgroundEntry, Batch, MotionEntry, load_batch
 from reenact.quotas import Candidate, CoverageRow, Quotas, chosen_by, coverage
+
+log = logging.getLogger(__name__)
 
 RECIPE = 5
 """Goes up whenever the same inputs and settings give other pixels or labels than before; a part of every id."""
@@ -89,6 +92,8 @@ def make_plan(batch: Batch) -> Plan:
     """
     hashes = _hashes(batch)
     avatars, motions, backgrounds = hashes
+    for line in refused_places(batch):
+        log.warning("%s", line)
     standing = [_standing(entry) for entry in batch.backgrounds]
     recipe = [_settings(batch), __version__, RECIPE]
     clips = []
@@ -116,6 +121,18 @@ def _fitting(order: np.ndarray, label: str, entries: tuple[BackgroundEntry, ...]
             "`any_place: true`."
         )
     return np.array(fitting)
+
+
+def refused_places(batch: Batch) -> list[str]:
+    """Which backgrounds no clip of an action is made in, and why; nothing where `any_place` is set."""
+    labels = () if batch.any_place else dict.fromkeys(motion.label for motion in batch.motions)
+    found: dict[str, list[str]] = {}
+    for label in labels:
+        for entry in batch.backgrounds:
+            reason = why_unfit(label, entry.tags)
+            if reason is not None:
+                found.setdefault(reason, []).append(entry.name)
+    return [f"not in {', '.join(names)}: {reason} (any_place: true allows it)" for reason, names in found.items()]
 
 
 def _hashes(batch: Batch) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
@@ -302,6 +319,7 @@ def _card(plan: Plan) -> dict[str, Any]:
         "backgrounds_per_pair": batch.backgrounds_per_pair,
         "body": None if batch.body is None else str(batch.body.absolute()),
         "quotas": asdict(batch.quotas),
+        "refused_places": refused_places(batch),
         **described,
     }
 

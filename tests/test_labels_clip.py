@@ -278,7 +278,7 @@ def test_a_run_is_drawn_anew_from_its_labels(material, tmp_path, settings):
     assert worse.wrong(), "labels that were moved are noticed"
 
 
-def test_a_plan_takes_fitting_places_only_and_says_why_not(material, tmp_path):
+def test_a_plan_takes_fitting_places_only_and_says_why_not(material, tmp_path, caplog):
     from reenact.batch import parse_batch
     from reenact.plan import make_plan
 
@@ -291,6 +291,7 @@ def test_a_plan_takes_fitting_places_only_and_says_why_not(material, tmp_path):
     }  # fmt: skip
     plan = make_plan(parse_batch(document, tmp_path))
     assert [plan.batch.backgrounds[clip.background].name for clip in plan.clips] == ["gray"]
+    assert "not in street: cook is done in kitchen, not in street (any_place: true allows it)" in caplog.text
     alone = document | {"backgrounds": [entries["street"]]}
     with pytest.raises(InputError, match="cook is done in kitchen, not in street"):
         make_plan(parse_batch(alone, tmp_path))
