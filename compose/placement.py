@@ -66,6 +66,11 @@ class Placement:
         c, s = math.cos(math.radians(self.yaw_deg)), math.sin(math.radians(self.yaw_deg))
         return torch.tensor([[c, 0, s, self.x_m], [0, 1, 0, 0], [-s, 0, c, self.z_m], [0, 0, 0, 1]])
 
+    def moved(self, points: Float[Tensor, "points 3"]) -> Float[Tensor, "points 3"]:
+        """Points of the motion's world in the place's."""
+        T = self.T_world_motion
+        return points @ T[:3, :3].T + T[:3, 3]
+
 
 class NoPlacement(InputError):
     """No spot was found where the motion fits; the message counts the rejections by reason."""
@@ -112,7 +117,7 @@ def place(
 
 def _blocked(placement: Placement, touched: Tensor, floor: FreeFloor, rules: PlacementRules) -> str | None:
     """Why the place has no room for a placement that is in the frame, or None when it has."""
-    world = _moved(touched, placement)
+    world = placement.moved(touched)
     reason = floor.blocked(world)
     if reason is not None:
         return reason
@@ -164,7 +169,7 @@ def _candidate(
             return "too wide"
     placement = _put(start, right_m, ahead_m, turn_deg, crop)
     reason = _why_outside(swept, view, placement, rules)
-    return reason or replace(placement, person_height=_height_fraction(view, _moved(middle, placement), body_height_m))
+    return reason or replace(placement, person_height=_height_fraction(view, placement.moved(middle), body_height_m))
 
 
 def _put(start: Tensor, right_m: float, ahead_m: float, turn_deg: float, crop: tuple[float, float]) -> Placement:
@@ -180,7 +185,7 @@ def _spot_across(swept: Tensor, middle: Placement, view: Camera, margin: float, 
 
     `middle` is the placement straight ahead of the camera.
     """
-    points = view.to_camera(_moved(swept, middle))
+    points = view.to_camera(middle.moved(swept))
     if float(points[:, 2].min()) < _NEAREST_M:
         return 0.0  # refused afterwards, with its reason
     columns = points[:, 0] / points[:, 2] * view.K[0, 0] + view.K[0, 2]
@@ -194,7 +199,7 @@ def _spot_across(swept: Tensor, middle: Placement, view: Camera, margin: float, 
 
 def _why_outside(swept: Tensor, view: Camera, placement: Placement, rules: PlacementRules) -> str | None:
     """Why the swept volume is not wholly inside the frame and over the floor, or None when it is."""
-    world = _moved(swept, placement)
+    world = placement.moved(swept)
     if float(view.to_camera(world)[:, 2].min()) < _NEAREST_M:
         return "too near"
     pixels = view.project(world)
@@ -210,11 +215,6 @@ def _why_outside(swept: Tensor, view: Camera, placement: Placement, rules: Place
     if float(low[0]) < border or float(high[0]) > width - border:
         return "leaves the frame sideways"
     return None
-
-
-def _moved(points: Tensor, placement: Placement) -> Tensor:
-    T = placement.T_world_motion
-    return points @ T[:3, :3].T + T[:3, 3]
 
 
 def _height_fraction(view: Camera, spot: Float[Tensor, 3], body_height_m: float) -> float:

@@ -89,6 +89,8 @@ class Batch:
     """Motion blur, defocus, grain, lens and compression; none by default."""
     camera: CameraMotion = field(default_factory=CameraMotion)
     """Static, or a pan or a hand-held camera that turns where it stands."""
+    others: int = 0
+    """How many other people are in each clip: other avatars, each doing one of the motions for as long as it lasts."""
     any_place: bool = False
     """Whether places may be chosen whose tags say that the action is not done there."""
     depth_labels: bool = False
@@ -140,6 +142,11 @@ def parse_batch(document: dict[str, Any], folder: Path, *, where: str = "BATCH.y
             f"{where}: backgrounds_per_pair is {batch.backgrounds_per_pair}, with {len(backgrounds)} backgrounds "
             f"given. Choose 1 to {len(backgrounds)}, or add backgrounds."
         )
+    if batch.others >= len(avatars):
+        raise InputError(
+            f"{where}: others is {batch.others}, with {len(avatars)} avatars given: the people in a clip are different "
+            f"ones. Choose 0 to {len(avatars) - 1}, or add avatars."
+        )
     return batch
 
 
@@ -157,6 +164,7 @@ def _settings(document: dict[str, Any], folder: Path, where: str) -> dict[str, A
         "film": ("film", _film),
         "camera": ("camera", _camera),
         "depth_labels": ("depth_labels", _flag),
+        "others": ("others", _whole(0, 8)),
         "any_place": ("any_place", _flag),
         "crf": ("crf", _whole(0, 51)),
         "body": ("body", lambda value, at: _existing(folder, _text(value, at), at)),

@@ -20,7 +20,7 @@ import numpy as np
 from actionrec.manifest import ManifestClip, read_manifest, write_manifest
 from avatars.errors import InputError
 from avatars.files import read_json, write_json
-from reenact.receipts import receipt_path
+from reenact.receipts import label_files, receipt_path
 
 Purpose = Literal["research", "commercial"]
 _FORBIDDING = re.compile(
@@ -60,7 +60,12 @@ class DataSet:
 
     def consents(self) -> dict[str, str]:
         """What each identity agreed to; "" when nothing is known."""
-        avatars = (receipt["made_from"]["avatar"] for receipt in self.receipts.values())
+        avatars = [
+            part
+            for receipt in self.receipts.values()
+            for kind, part in receipt["made_from"].items()
+            if kind.startswith("avatar")
+        ]
         return {avatar["name"]: str(avatar.get("consent", "")) for avatar in avatars}
 
 
@@ -84,7 +89,8 @@ def require_permission(data: DataSet, purpose: Purpose) -> None:
 def to_manifest(data: DataSet, out: Path) -> None:
     """Videos, labels and receipts as they are, with a manifest of these clips."""
     for clip in data.clips:
-        for path in (clip.path, f"labels/{clip.id}.npz", f"receipts/{clip.id}.json"):
+        labels = [found["path"] for found in label_files(data.receipts[clip.id])]
+        for path in (clip.path, *labels, f"receipts/{clip.id}.json"):
             _link(data.folder / path, out / path)
     write_manifest(out / "manifest.jsonl", data.clips)
 

@@ -36,9 +36,10 @@ from avatars.video import VideoWriter
 from compose.background import Background, PlaceView
 from compose.film import Film
 from reenact.batch import BackgroundEntry, Batch
+from reenact.companions import Performer
 from reenact.exposure import exposed
 from reenact.plan import Plan, PlannedClip
-from reenact.receipts import Failure, receipt_path, video_path
+from reenact.receipts import Failure, label_paths, receipt_path, video_path
 from reenact.retarget import Retargeted, retarget
 from reenact.staging import Staged, stage
 
@@ -123,7 +124,7 @@ def _background(entry: BackgroundEntry) -> Background:
     return Background.load(entry.path, view, tags=entry.tags, licence=entry.licence)
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=4)
 def _avatar(path: Path, body: Body) -> Avatar:
     return Avatar.load(path, body)
 
@@ -151,24 +152,23 @@ def _make_group(plan: Plan, group: tuple[PlannedClip, ...], body: Body, out: Pat
     """All clips of one avatar and motion."""
     batch, clock = plan.batch, state.clock
     with _recorded(state, group, "retarget"), clock.stage("retarget"):
-        avatar = _avatar(batch.avatars[group[0].avatar].path, body)
-        motion = _motion(batch.motions[group[0].motion].path, body)
-        retargeted = retarget(motion, body, avatar.betas, fps=batch.fps)
+        first = _performer(plan, group[0].avatar, group[0].motion, body)
     if state.failures:
         return
     shots = []
     for clip in group:
         with _recorded(state, (clip,), "place"), clock.stage("place"):
-            shots.append(_shot(plan, clip, avatar, retargeted))
+            others = [_performer(plan, a, m, body) for a, m in clip.others]
+            shots.append(_shot(plan, clip, first, others))
     if not shots:
         return
     with _recorded(state, tuple(shot.clip for shot in shots), "render"):
-        _film(shots, avatar, retargeted, out, batch, clock)
+        _film(shots, first, out, batch, clock)
         for shot in shots:
             with _recorded(state, (shot.clip,), "labels"), clock.stage("labels"):
-                _finish(plan, shot, retargeted, out)
+                _finish(plan, shot, first.retargeted, out)
                 state.made.append(shot.clip.id)
-                state.frames += len(retargeted.motion)
+                state.frames += len(first.retargeted.motion)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,37 +179,49 @@ class _Shot:
     staged: Staged
 
 
-def _shot(plan: Plan, clip: PlannedClip, avatar: Avatar, retargeted: Retargeted) -> _Shot:
+def _performer(plan: Plan, avatar: int, motion: int, body: Body) -> Performer:
+    """An avatar and a motion of the batch, put onto it. Raises InputError."""
+    found = _avatar(plan.batch.avatars[avatar].path, body)
+    source = _motion(plan.batch.motions[motion].path, body)
+    return Performer(found, retarget(source, body, found.betas, fps=plan.batch.fps))
+
+
+def _shot(plan: Plan, clip: PlannedClip, first: Performer, others: list[Performer]) -> _Shot:
     """Place the motion and set the scene. Raises NoPlacement."""
     entry = plan.batch.backgrounds[clip.background]
-    staged = stage(plan.batch, entry, _background(entry), retargeted, avatar, clip.seed)
+    staged = stage(plan.batch, entry, _background(entry), first, clip.seed, others)
     if staged.placement.relaxed:
         height = 100 * staged.placement.person_height
         log.warning("%s: person %.0f%% of the frame, smaller than asked", clip.id, height)
     return _Shot(clip, staged)
 
 
-def _film(shots: list[_Shot], avatar: Avatar, retargeted: Retargeted, out: Path, batch: Batch, clock: CpuClock) -> None:
-    """Pose the avatar frame by frame and draw it in the scene of every shot."""
+def _film(shots: list[_Shot], first: Performer, out: Path, batch: Batch, clock: CpuClock) -> None:
+    """Pose the avatar frame by frame and draw it in the scene of every shot, with whoever else is in it."""
     with ExitStack() as stack:
         encoders = [
             stack.enter_context(_Encoder(out / video_path(s.clip), fps=batch.fps, crf=batch.crf)) for s in shots
         ]
-        for index, gaussians in enumerate(_posed_frames(avatar, retargeted, batch.film, clock)):
-            for shot, encoder in zip(shots, encoders, strict=True):
-                drawn = shot.staged.scene.draw(gaussians, clock, index)
+        beside = [[_posed_frames(c.avatar, c.motion, batch.film, clock) for c in shot.staged.others] for shot in shots]
+        frames = _posed_frames(first.avatar, first.retargeted.motion, batch.film, clock)
+        for index, gaussians in enumerate(frames):
+            for shot, others, encoder in zip(shots, beside, encoders, strict=True):
+                people = [gaussians, *(next(other) for other in others)]
+                drawn = shot.staged.scene.draw(people, clock, index)
                 with clock.stage("masks"):
-                    shot.staged.masks.add(drawn.people[0])
+                    tracks = [shot.staged.masks, *(c.masks for c in shot.staged.others)]
+                    for masks, person in zip(tracks, drawn.people, strict=True):
+                        masks.add(person)
                 encoder.write(drawn.frame)
         stack.close()
         for encoder in encoders:
             clock.add("encode", encoder.cpu_s)
 
 
-def _posed_frames(avatar: Avatar, retargeted: Retargeted, film: Film, clock: StageClock) -> Iterator[Gaussians]:
+def _posed_frames(avatar: Avatar, motion: Motion, film: Film, clock: StageClock) -> Iterator[Gaussians]:
     """The posed Gaussians of one frame after the other, in the motion's world; with an open shutter the means and
     quaternions of a frame's subframes."""
-    motion, each = exposed(retargeted.motion, film), 1 if film.shutter <= 0 else film.subframes
+    motion, each = exposed(motion, film), 1 if film.shutter <= 0 else film.subframes
     chunk_frames = CHUNK_FRAMES if each == 1 else each
     for first in range(0, len(motion), chunk_frames):
         with clock.stage("pose"):
@@ -275,9 +287,11 @@ class _Encoder:
 def _finish(plan: Plan, shot: _Shot, retargeted: Retargeted, out: Path) -> None:
     """Labels, then the receipt: from then on the clip exists."""
     clip = shot.clip
-    video, label_path = video_path(clip), f"labels/{clip.id}.npz"
+    video, label_path, *more = video_path(clip), *label_paths(clip)
     staged = shot.staged
     staged.labels.save(out / label_path, staged.masks)
+    for path, other in zip(more, staged.others, strict=True):
+        other.labels.save(out / path, other.masks)
     made_from = _made_from(plan, clip)
     manifest = ManifestClip(
         id=clip.id,
@@ -296,6 +310,14 @@ def _finish(plan: Plan, shot: _Shot, retargeted: Retargeted, out: Path) -> None:
     receipt = {
         "clip": asdict(manifest),
         "labels": {"path": label_path, "sha256": sha256_of(out / label_path)},
+        "others": [
+            {
+                "label": plan.batch.motions[motion].label,
+                "labels": {"path": path, "sha256": sha256_of(out / path)},
+                "placement": asdict(other.placement),
+            }
+            for (_, motion), path, other in zip(clip.others, more, staged.others, strict=True)
+        ],
         "made_from": made_from,
         "made_by": f"splat-avatars {__version__}",
         "seed": clip.seed,
@@ -310,21 +332,34 @@ def _finish(plan: Plan, shot: _Shot, retargeted: Retargeted, out: Path) -> None:
 
 
 def _made_from(plan: Plan, clip: PlannedClip) -> dict[str, dict[str, Any]]:
-    """Name, hash and licence of the avatar, the motion and the place; of the avatar also consent and strata."""
-    avatar, motion = plan.batch.avatars[clip.avatar], plan.batch.motions[clip.motion]
+    """Name, hash and licence of the avatar, the motion and the place, and of everybody else ("avatar_2", "motion_2",
+    ...); of avatars also consent and strata."""
     background = plan.batch.backgrounds[clip.background]
-    return {
-        "avatar": {
-            "name": avatar.name,
-            "sha256": plan.avatar_sha256[clip.avatar],
-            "licence": avatar.licence,
-            "consent": avatar.consent,
-            "strata": dict(avatar.strata),
-        },
-        "motion": {"name": motion.path.stem, "sha256": plan.motion_sha256[clip.motion], "licence": motion.licence},
+    found = {
+        "avatar": _avatar_card(plan, clip.avatar),
+        "motion": _motion_card(plan, clip.motion),
         "background": {
             "name": background.name,
             "sha256": plan.background_sha256[clip.background],
             "licence": background.licence,
         },
     }
+    for number, (avatar, motion) in enumerate(clip.others, 2):
+        found |= {f"avatar_{number}": _avatar_card(plan, avatar), f"motion_{number}": _motion_card(plan, motion)}
+    return found
+
+
+def _avatar_card(plan: Plan, index: int) -> dict[str, Any]:
+    avatar = plan.batch.avatars[index]
+    return {
+        "name": avatar.name,
+        "sha256": plan.avatar_sha256[index],
+        "licence": avatar.licence,
+        "consent": avatar.consent,
+        "strata": dict(avatar.strata),
+    }
+
+
+def _motion_card(plan: Plan, index: int) -> dict[str, Any]:
+    motion = plan.batch.motions[index]
+    return {"name": motion.path.stem, "sha256": plan.motion_sha256[index], "licence": motion.licence}

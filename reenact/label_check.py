@@ -19,11 +19,12 @@ from avatars.progress import StageClock
 from avatars.video import probe, read_frames
 from compose.background import Background, PlaceView
 from compose.film import distorted_pixels
+from reenact.companions import Performer
 from reenact.exposure import exposed
 from reenact.labels import decode_rle, mask_box, moved, posed_body
 from reenact.plan import Plan, PlannedClip, read_plan
-from reenact.receipts import receipt_path, whole_ids
-from reenact.retarget import Retargeted, retarget
+from reenact.receipts import label_files, receipt_path, whole_ids
+from reenact.retarget import retarget
 from reenact.scene import Drawn
 from reenact.staging import Staged, stage
 
@@ -85,29 +86,61 @@ def check_clip(plan: Plan, clip: PlannedClip, out: Path, body: Body, *, frames: 
     Raises InputError when a file cannot be read or the labels belong to another body.
     """
     receipt = read_json(receipt_path(out, clip.id))
-    labels = out / receipt["labels"]["path"]
-    data, motion = _read(labels), Motion.load(labels)
-    if motion.body_sha256 and motion.body_sha256 != body.sha256:
-        raise InputError(f"{labels} belong to another body ({motion.body_sha256[:12]}); give that one.")
-    avatar = Avatar.load(plan.batch.avatars[clip.avatar].path, body)
-    staged = _staged(plan, clip, avatar)
+    staged, avatars = _staged(plan, clip, body)
+    T_first_world = torch.linalg.inv(staged.placement.T_world_motion)
+    people = [
+        _Person.read(out / found["path"], avatar, T_first_world)
+        for found, avatar in zip(label_files(receipt), avatars, strict=True)
+    ]
+    length = len(people[0].motion)
     info = probe(out / receipt["clip"]["path"])
-    chosen = np.unique(np.linspace(0, len(motion) - 1, frames).round().astype(int))
+    chosen = np.unique(np.linspace(0, length - 1, frames).round().astype(int))
     chosen = chosen[chosen < info.n_frames]
-    written = [decode_rle(bytes(counts), staged.masks.size_hw) for counts in data["mask_rle"]]
-    local = moved(motion, body, torch.linalg.inv(staged.placement.T_world_motion))
     worst_iou, worst_steps = 1.0, 0.0
     for index, picture in zip(chosen, read_frames(info, chosen), strict=True):
-        shot = staged.scene.draw(_posed(avatar, local, plan, int(index)), StageClock(), int(index))
-        mask = _full(shot.people[0], staged.masks.size_hw)
-        together = mask | written[index]
-        if together.any():
-            worst_iou = min(worst_iou, float((mask & written[index]).sum() / together.sum()))
-        if mask.any():
-            apart = np.abs(picture[: mask.shape[0], : mask.shape[1]].astype(int) - shot.frame.astype(int))
-            worst_steps = max(worst_steps, float(apart[mask].mean()))
-    boxes = [float(np.abs(np.array(mask_box(m)) - box).max()) for m, box in zip(written, data["box_px"], strict=True)]
-    return LabelCheck(_joint_px(motion, data, body), worst_iou, worst_steps, max(boxes), len(motion), info.n_frames)
+        posed = [_posed(person.avatar, person.local, plan, int(index)) for person in people]
+        shot = staged.scene.draw(posed, StageClock(), int(index))
+        for person, drawn in zip(people, shot.people, strict=True):
+            mask, written = _full(drawn, staged.masks.size_hw), person.masks[index]
+            together = mask | written
+            if together.any():
+                worst_iou = min(worst_iou, float((mask & written).sum() / together.sum()))
+            if mask.any():
+                apart = np.abs(picture[: mask.shape[0], : mask.shape[1]].astype(int) - shot.frame.astype(int))
+                worst_steps = max(worst_steps, float(apart[mask].mean()))
+    joint_px, box_px = max(person.joint_px() for person in people), max(person.box_px() for person in people)
+    return LabelCheck(joint_px, worst_iou, worst_steps, box_px, length, info.n_frames)
+
+
+@dataclass(frozen=True, slots=True)
+class _Person:
+    """What a clip's labels say of one of its people."""
+
+    avatar: Avatar
+    data: dict[str, np.ndarray]
+    motion: Motion
+    """In the place's world."""
+    local: Motion
+    """In the world of the first person's motion, as it was filmed."""
+    masks: list[np.ndarray]
+
+    @staticmethod
+    def read(labels: Path, avatar: Avatar, T_first_world: torch.Tensor) -> _Person:
+        data, motion, body = _read(labels), Motion.load(labels), avatar.body
+        if motion.body_sha256 and motion.body_sha256 != body.sha256:
+            raise InputError(f"{labels} belong to another body ({motion.body_sha256[:12]}); give that one.")
+        size_hw = (int(data["size_hw"][0]), int(data["size_hw"][1]))
+        masks = [decode_rle(bytes(counts), size_hw) for counts in data["mask_rle"]]
+        return _Person(avatar, data, motion, moved(motion, body, T_first_world), masks)
+
+    def joint_px(self) -> float:
+        """How far the written joints are from those of the written pose."""
+        return _joint_px(self.motion, self.data, self.avatar.body)
+
+    def box_px(self) -> float:
+        """How far the written boxes are from those of the written masks."""
+        pairs = zip(self.masks, self.data["box_px"], strict=True)
+        return max(float(np.abs(np.array(mask_box(mask)) - box).max()) for mask, box in pairs)
 
 
 def _read(labels: Path) -> dict[str, np.ndarray]:
@@ -118,16 +151,19 @@ def _read(labels: Path) -> dict[str, np.ndarray]:
         raise InputError(f"{labels} cannot be read ({str(error).splitlines()[0]}).") from None
 
 
-def _staged(plan: Plan, clip: PlannedClip, avatar: Avatar) -> Staged:
-    """The clip's scene, set as it was for filming."""
+def _staged(plan: Plan, clip: PlannedClip, body: Body) -> tuple[Staged, list[Avatar]]:
+    """The clip's scene, set as it was for filming, and its people, the first one first."""
     from avatars.motion_formats import load_motion
 
     batch, entry = plan.batch, plan.batch.backgrounds[clip.background]
     view = PlaceView(entry.camera_height_m, entry.horizon, entry.focal_px)
     whole = Background.load(entry.path, view, tags=entry.tags, licence=entry.licence)
-    source = load_motion(batch.motions[clip.motion].path, avatar.body)
-    retargeted: Retargeted = retarget(source, avatar.body, avatar.betas, fps=batch.fps)
-    return stage(batch, entry, whole, retargeted, avatar, clip.seed)
+    people = []
+    for avatar, motion in ((clip.avatar, clip.motion), *clip.others):
+        found = Avatar.load(batch.avatars[avatar].path, body)
+        source = load_motion(batch.motions[motion].path, body)
+        people.append(Performer(found, retarget(source, body, found.betas, fps=batch.fps)))
+    return stage(batch, entry, whole, people[0], clip.seed, people[1:]), [p.avatar for p in people]
 
 
 def _posed(avatar: Avatar, motion: Motion, plan: Plan, index: int) -> Gaussians:

@@ -43,6 +43,8 @@ class PlannedClip:
     """Place in the batch's list of avatars; motion and background likewise."""
     motion: int
     background: int
+    others: tuple[tuple[int, int], ...] = ()
+    """Avatar and motion of everybody else in it."""
 
     @property
     def seed(self) -> int:
@@ -103,12 +105,21 @@ def make_plan(batch: Batch) -> Plan:
             order = _rng(batch.seed, avatar, motion, label).permutation(len(backgrounds))
             order = order if batch.any_place else _fitting(order, label, batch.backgrounds)
             for b in sorted(order[: batch.backgrounds_per_pair].tolist()):
-                clip_id = _digest([avatar, motion, label, backgrounds[b], standing[b], *recipe])[:16]
-                clips.append(PlannedClip(clip_id, label, a, m, b))
+                key = [avatar, motion, label, backgrounds[b], standing[b]]
+                others = _others(batch, a, _rng(batch.seed, *key))
+                with_whom = [[avatars[i], motions[j]] for i, j in others]
+                clip_id = _digest([*key, with_whom, *recipe])[:16]
+                clips.append(PlannedClip(clip_id, label, a, m, b, others))
     _refuse_twins(clips, batch)
     every = Plan(batch, *hashes, tuple(clips))
     chosen = chosen_by(batch.quotas, [every.candidate(clip) for clip in clips], batch.seed)
     return replace(every, clips=tuple(clips[i] for i in chosen))
+
+
+def _others(batch: Batch, first: int, rng: np.random.Generator) -> tuple[tuple[int, int], ...]:
+    """Who else is in a clip, and what they do."""
+    people = rng.permutation([i for i in range(len(batch.avatars)) if i != first])[: batch.others]
+    return tuple((int(i), int(rng.integers(len(batch.motions)))) for i in people)
 
 
 def _fitting(order: np.ndarray, label: str, entries: tuple[BackgroundEntry, ...]) -> np.ndarray:
@@ -175,7 +186,7 @@ def read_plan(out: Path, *, check_inputs: bool = True) -> Plan:
 def read_clips(out: Path) -> list[PlannedClip]:
     """The lines of the plan in a data set's folder. Raises InputError when there is none."""
     try:
-        return [PlannedClip(**row) for row in read_rows(out)]
+        return [PlannedClip(**{key: _frozen(value) for key, value in row.items()}) for row in read_rows(out)]
     except TypeError as error:
         raise InputError(f"{out / 'plan.jsonl'} was written by another version ({error}). Plan again.") from None
 
@@ -293,7 +304,8 @@ def _difference(found: list[str], wanted: list[str]) -> str:
 
 def _settings(batch: Batch) -> dict[str, Any]:
     """Settings that change every clip."""
-    names = ("size_hw", "fps", "seed", "person_height", "shadow", "match_light", "light", "depth_labels", "crf")
+    names = ("size_hw", "fps", "seed", "person_height", "shadow", "match_light", "light", "depth_labels", "others",
+             "crf")  # fmt: skip
     return {name: getattr(batch, name) for name in names} | {"film": asdict(batch.film), "camera": asdict(batch.camera)}
 
 

@@ -56,6 +56,16 @@ def video_path(clip: PlannedClip) -> str:
     return f"clips/{folder}/{clip.id}.mp4"
 
 
+def label_paths(clip: PlannedClip) -> tuple[str, ...]:
+    """Where the labels of a clip's people lie, the first person's first."""
+    return f"labels/{clip.id}.npz", *(f"labels/{clip.id}_{i + 2}.npz" for i in range(len(clip.others)))
+
+
+def label_files(receipt: dict[str, Any]) -> list[dict[str, str]]:
+    """Path and hash of the labels of a clip's people."""
+    return [receipt["labels"], *(other["labels"] for other in receipt.get("others", ()))]
+
+
 def whole_ids(out: Path) -> set[str]:
     """Ids of the clips that exist."""
     try:
@@ -132,10 +142,10 @@ def verify(out: Path) -> list[str]:
         if clip.id in whole:
             receipt = read_json(receipt_path(out, clip.id))
             wrong += _wrong_with(out, clip, receipt)
-            expected |= {receipt["clip"]["path"], receipt["labels"]["path"]}
+            expected |= {receipt["clip"]["path"], *(labels["path"] for labels in label_files(receipt))}
             lines.append(ManifestClip.from_dict(receipt["clip"]).to_line())
         else:
-            expected |= {video_path(clip), f"labels/{clip.id}.npz"}
+            expected |= {video_path(clip), *label_paths(clip)}
     there = {p.relative_to(out).as_posix() for kind in ("clips", "labels") for p in (out / kind).rglob("[!.]*.*")}
     wrong += [f"{path}: belongs to no clip of the plan" for path in sorted(there - expected)]
     manifest = out / "manifest.jsonl"
@@ -146,7 +156,7 @@ def verify(out: Path) -> list[str]:
 
 def _wrong_with(out: Path, clip: PlannedClip, receipt: dict[str, Any]) -> list[str]:
     parts = [(receipt["clip"]["path"], receipt["clip"]["sha256"])]
-    parts.append((receipt["labels"]["path"], receipt["labels"]["sha256"]))
+    parts += [(labels["path"], labels["sha256"]) for labels in label_files(receipt)]
     wrong = [f"receipts/{clip.id}.json: of another clip"] * (receipt["clip"]["id"] != clip.id)
     for path, sha256 in parts:
         if not (out / path).is_file():
@@ -177,7 +187,8 @@ def merge(parts: Sequence[Path], out: Path) -> int:
         _link(part / "plan.jsonl", out / "plan.jsonl")
         for clip_id in sorted(whole_ids(part)):
             receipt = read_json(receipt_path(part, clip_id))
-            for path in (receipt["clip"]["path"], receipt["labels"]["path"], f"receipts/{clip_id}.json"):
+            labels = [found["path"] for found in label_files(receipt)]
+            for path in (receipt["clip"]["path"], *labels, f"receipts/{clip_id}.json"):
                 _link(part / path, out / path)
         failures |= {failure.id: failure for failure in read_failures(part)}
     whole = whole_ids(out)

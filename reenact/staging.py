@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,17 +12,18 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from avatars.avatar import Avatar
 from avatars.body import Body
 from avatars.camera import Camera
 from avatars.errors import InputError
 from compose.background import Background, fitted_camera, resized_to_cover
 from compose.camera_motion import inner_camera
+from compose.free_floor import FreeFloor
 from compose.light import PlaceLight, estimated_light, light_gain, normals_in_gaussians, preset_light
 from compose.placement import Placement, PlacementRules, place
 from compose.shadow import ShadowLight
 from reenact.batch import BackgroundEntry, Batch
-from reenact.labels import ClipLabels, MaskTrack
+from reenact.companions import Companion, Performer, place_beside, there_and_back
+from reenact.labels import ClipLabels, MaskTrack, moved
 from reenact.retarget import Retargeted
 from reenact.scene import Scene
 
@@ -41,6 +43,7 @@ class Staged:
     scene: Scene
     labels: ClipLabels
     masks: MaskTrack
+    others: tuple[Companion, ...] = ()
 
     @property
     def light(self) -> PlaceLight | None:
@@ -49,11 +52,12 @@ class Staged:
 
 
 def stage(
-    batch: Batch, entry: BackgroundEntry, whole: Background, retargeted: Retargeted, avatar: Avatar, seed: int
-) -> Staged:
-    """Place the motion, set the scene and pose the labels. Raises NoPlacement, and InputError for a clip of a place
+    batch: Batch, entry: BackgroundEntry, whole: Background, first: Performer, seed: int,
+    others: Sequence[Performer] = (),
+) -> Staged:  # fmt: skip
+    """Place the motions, set the scene and pose the labels. Raises NoPlacement, and InputError for a clip of a place
     that is shorter than the motion."""
-    body = avatar.body
+    retargeted, body = first.retargeted, first.avatar.body
     moving = batch.camera.kind != "static"
     if moving and whole.video is not None:
         raise InputError(f"{entry.name} is a clip of a still camera; a camera that moves needs a photograph.")
@@ -67,11 +71,20 @@ def stage(
         entry.floor_m or (0.0, math.inf),
         margin=0.1 if moving else 0.02,
     )
-    touched = None if whole.floor is None else touched_points(retargeted, body)
-    placement = place(
-        retargeted.swept, retargeted.height_m, seen, batch.size_hw, rules, seed, floor=whole.floor, touched=touched
-    )
+
+    def find(r: Retargeted, touched: Tensor | None, seed: int, floor: FreeFloor | None) -> Placement:
+        return place(r.swept, r.height_m, seen, batch.size_hw, rules, seed, floor=floor, touched=touched)
+
     frames = len(retargeted.motion)
+    touched = None if whole.floor is None and not others else touched_points(retargeted, body)
+    placement = find(retargeted, touched, seed, whole.floor)
+    beside: list[tuple[Performer, Placement]] = []
+    if touched is not None and others:
+        others = [replace(o, retargeted=there_and_back(o.retargeted, frames)) for o in others]
+        rules = replace(rules, at=None, distance_m=None, crop=placement.crop)
+        wanted = [(o.retargeted, touched_points(o.retargeted, body)) for o in others]
+        spots = place_beside(wanted, placement.moved(touched), find, whole.floor, seed)
+        beside = list(zip(others, spots, strict=True))
     view = fitted_camera(seen, batch.size_hw, placement.crop)
     scale = float(view.K[0, 0] / seen.K[0, 0])
     whole_hw = (round(whole.size_hw[0] * scale), round(whole.size_hw[1] * scale))
@@ -87,18 +100,33 @@ def stage(
         seed=seed,
         plates=None if whole.video is None else clip_plates(whole, background, placement, frames, batch.fps),
         focus_m=_distance_m(background, placement, retargeted),
-        local_normals=normals_in_gaussians(avatar.quats, avatar.rig.normals) if light is not None else None,
+        local_normals=None if light is None else _normals([first, *others]),
     )
     if moving:
         turns = batch.camera.turns(frames, batch.fps, scene.camera, seed)
         scene = scene.turning(view, turns if turns is not None else torch.eye(3).repeat(frames, 1, 1))
-    labels = ClipLabels.of(
-        retargeted, body, placement.T_world_motion, _world_camera(scene, placement, frames), batch.film.distortion
-    )
-    masks = MaskTrack(batch.size_hw, labels, keep_depth=batch.depth_labels)
-    if batch.depth_labels and not moving:
-        masks.add_place(background.depth_m[0])
-    return Staged(background, placement, scene, labels, masks)
+    camera = _world_camera(scene, placement, frames)
+
+    def labelled(performer: Performer, spot: Placement) -> tuple[ClipLabels, MaskTrack]:
+        T = spot.T_world_motion
+        labels = ClipLabels.of(performer.retargeted, body, T, camera, batch.film.distortion)
+        masks = MaskTrack(batch.size_hw, labels, keep_depth=batch.depth_labels)
+        if batch.depth_labels and not moving:
+            masks.add_place(background.depth_m[0])
+        return labels, masks
+
+    T_first_world = torch.linalg.inv(placement.T_world_motion)
+    companions = [
+        Companion(p.avatar, moved(p.retargeted.motion, body, T_first_world @ spot.T_world_motion), spot,
+                  *labelled(p, spot))
+        for p, spot in beside
+    ]  # fmt: skip
+    return Staged(background, placement, scene, *labelled(first, placement), tuple(companions))
+
+
+def _normals(people: Sequence[Performer]) -> Float[Tensor, "n 3"]:
+    """Smooth normals of all people, in the axes of their Gaussians."""
+    return torch.cat([normals_in_gaussians(p.avatar.quats, p.avatar.rig.normals) for p in people])
 
 
 def chosen_light(name: str, place_: Background) -> PlaceLight:
