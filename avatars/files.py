@@ -75,6 +75,14 @@ def require_fresh_folder(path: str | Path, *, what: str) -> Path:
     return path
 
 
+def require_fresh_file(path: str | Path, *, option: str) -> Path:
+    """`path`, which must not exist: nothing that exists is ever overwritten. Raises InputError, naming the option."""
+    path = Path(path)
+    if path.exists():
+        raise InputError(f"{path} already exists; nothing was overwritten. Choose another {option}.")
+    return path
+
+
 def require_space(path: str | Path, needed_mib: float) -> None:
     """Raise InputError when the disk that will hold `path` has less than `needed_mib` MiB free."""
     import shutil

@@ -30,12 +30,12 @@ class MotionCommand:
         """Read, write, and say what it was."""
         from avatars.body import Body
         from avatars.errors import InputError
+        from avatars.files import require_fresh_file
         from avatars.motion_formats import load_motion, save_motion
 
         if self.out.suffix.lower() not in (".npz", ".bvh", ""):
             raise InputError(f"-o {self.out}: expected a .npz, a .bvh, or a folder without a suffix for ExAvatar.")
-        if self.out.exists() and self.out.resolve() == self.motion.resolve():
-            raise InputError(f"-o {self.out} is the input; choose another name.")
+        require_fresh_file(self.out, option="-o")
         body = Body.load(self.body)
         motion = load_motion(self.motion, body, fps=self.fps, place=self.place)
         save_motion(motion, self.out, body, amass=self.amass)

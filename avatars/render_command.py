@@ -38,13 +38,13 @@ class RenderCommand:
         from avatars.avatar import Avatar
         from avatars.body import Body
         from avatars.errors import InputError
+        from avatars.files import require_fresh_file
         from avatars.motion_formats import load_motion
         from avatars.progress import progress
         from avatars.rendering import chosen_device, draw_motion, read_background, rest_motion
         from avatars.video import VideoWriter
 
-        if self.output.exists():
-            raise InputError(f"{self.output} already exists; nothing was overwritten. Choose another -o.")
+        require_fresh_file(self.output, option="-o")
         if self.size < 16:
             raise InputError(f"--size {self.size} is too small; take 16 or more.")
         device = chosen_device(self.device)

@@ -50,7 +50,7 @@ class TrackCommand:
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
     """Folder to make."""
     overlay: Path | None = None
-    """Also write a video with skeleton, mesh outline and mask drawn over the frames."""
+    """Also write a video (.mp4) with skeleton, mesh outline and mask drawn over the frames."""
     keypoints: Path | None = None
     """Json of 133 (MMPose) or OpenPose's keypoints, or a folder of one per frame, used in place of the detector's; its
     masks and 3D hints are kept, unless --detector none."""
@@ -88,9 +88,16 @@ class TrackCommand:
         print(f"{int(track.motion.valid.sum())} of {len(track.motion)} frames tracked -> {self.output}")
 
     def check(self) -> None:
-        """Raise InputError when the output holds anything but an unfinished track, which is then continued."""
-        from avatars.files import require_fresh_folder
+        """Raise InputError when the output holds anything but an unfinished track, which is then continued, or when the
+        overlay is no new .mp4."""
+        from avatars.errors import InputError
+        from avatars.files import require_fresh_file, require_fresh_folder
         from avatars.work_folder import is_unfinished
+
+        if self.overlay is not None:
+            require_fresh_file(self.overlay, option="--overlay")
+            if self.overlay.suffix.lower() != ".mp4":
+                raise InputError(f"--overlay {self.overlay}: expected the name of an .mp4.")
 
         if is_unfinished(self.output) and not (self.output / "track.json").exists():
             print(f"{self.output} holds an unfinished track; continuing it.")

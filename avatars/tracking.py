@@ -43,6 +43,7 @@ __all__ = ["SourceVideo", "Track", "TrackConfig", "track_keypoints", "track_vide
 log = logging.getLogger(__name__)
 
 MIN_ITERATIONS = 20
+HEIGHTS_M = 0.5, 2.6
 FOCAL_PER_LONG_SIDE = 0.95
 """Focal length over the longer side where nothing is known: between a phone's main camera (about 0.8 as video) and a
 portrait lens."""
@@ -68,8 +69,7 @@ def track_video(
     Raises InputError when the file is no video, when nobody is in it, or when what was seen is refused.
     """
     config, clock = config or TrackConfig(), clock or StageClock()
-    if config.iterations < MIN_ITERATIONS:
-        raise InputError(f"--iterations {config.iterations} is too few for a fit; take {MIN_ITERATIONS} or more.")
+    _require_possible(config)
     info = probe(path)
     imported = None if keypoints_file is None else read_keypoints(keypoints_file, info.size_hw, info.n_frames)
     detector = open_detector(config, imported=imported is not None)
@@ -95,6 +95,18 @@ def track_video(
         if folder is not None:
             folder.discard()
         raise
+
+
+def _require_possible(config: TrackConfig) -> None:
+    if config.iterations < MIN_ITERATIONS:
+        raise InputError(f"--iterations {config.iterations} is too few for a fit; take {MIN_ITERATIONS} or more.")
+    low, high = HEIGHTS_M
+    if config.height_m is not None and not low <= config.height_m <= high:
+        raise InputError(f"--height-m {config.height_m:g}: a person's height in meters, {low:g} to {high:g}.")
+    if config.focal_px is not None and not 0 < config.focal_px < float("inf"):
+        raise InputError(f"--focal-px {config.focal_px:g}: a focal length in pixels, above 0.")
+    if isinstance(config.person, int) and config.person < 0:
+        raise InputError(f"--person {config.person}: people are counted from the left, from 0.")
 
 
 def open_detector(config: TrackConfig, *, imported: bool = False) -> WholeBodyDetector:

@@ -16,6 +16,7 @@ from PIL import Image
 from avatars import console
 from avatars.body import Body
 from avatars.fit_command import FitCommand
+from avatars.motion_command import MotionCommand
 from avatars.render_command import RenderCommand
 from avatars.studio import sample_capture
 from avatars.track_command import TrackCommand, TrackConfig
@@ -56,7 +57,24 @@ def still(path: Path) -> None:
     Image.new("RGB", (64, 64)).save(path, format="PNG")
 
 
-@pytest.mark.parametrize("make", [not_a_video, truncated, still, Path.touch, lambda path: None])
+def one_frame(path: Path) -> None:
+    write_video(path, np.zeros((1, 64, 64, 3), np.uint8), fps=30)
+
+
+def sound_alone(path: Path) -> None:
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=44100)
+        silence = av.AudioFrame.from_ndarray(np.zeros((1, 20480), np.float32), format="fltp", layout="mono")
+        silence.sample_rate = 44100
+        for packet in [*stream.encode(silence), *stream.encode()]:
+            container.mux(packet)
+
+
+@pytest.mark.parametrize(
+    "make", [not_a_video, truncated, still, one_frame, sound_alone, Path.mkdir, Path.touch, lambda path: None]
+)
 def test_what_is_no_clip_is_refused_by_every_command(make, tmp_path: Path, capsys) -> None:
     video, out = tmp_path / "clip.mp4", tmp_path / "out"
     make(video)
@@ -100,9 +118,38 @@ def test_too_little_space_is_said_before_work(clip: Path, tmp_path: Path, capsys
     assert not (tmp_path / "out").exists()
 
 
-def test_too_few_iterations_are_refused(clip: Path, tmp_path: Path, capsys) -> None:
-    command = TrackCommand(clip, tmp_path / "out", config=TrackConfig(iterations=5))
-    assert "--iterations 5" in failure(command, capsys)
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        (TrackConfig(iterations=5), "--iterations 5"),
+        (TrackConfig(height_m=170.0), "--height-m 170: a person's height in meters"),
+        (TrackConfig(height_m=float("nan")), "--height-m nan"),
+        (TrackConfig(focal_px=0.0), "--focal-px 0"),
+        (TrackConfig(person=-1), "--person -1"),
+        (TrackConfig(person=3, masks=False), "--person 3: turn.mp4 shows 1 person"),
+        (TrackConfig(detector="yolo"), "No keypoint detector 'yolo'"),
+    ],
+)
+def test_impossible_settings_are_refused(config: TrackConfig, says: str, clip: Path, tmp_path: Path, capsys) -> None:
+    video = shutil.copyfile(clip, tmp_path / "turn.mp4")
+    assert says in failure(TrackCommand(video, tmp_path / "out", config=config), capsys)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_overlay_never_replaces_a_file(clip: Path, tmp_path: Path, capsys) -> None:
+    before = clip.read_bytes()
+    for name, says in ((clip, "already exists"), (tmp_path / "out.avi", "expected the name of an .mp4")):
+        assert says in failure(TrackCommand(clip, tmp_path / "out", overlay=name), capsys)
+    assert clip.read_bytes() == before and not (tmp_path / "out").exists()
+
+
+def test_a_motion_never_replaces_a_file(upright: Track, tmp_path: Path, capsys) -> None:
+    motion = upright.motion.save(tmp_path / "motion.npz")
+    (tmp_path / "kept.bvh").write_text("mine")
+    for out in (motion, tmp_path / "kept.bvh"):
+        assert "already exists" in failure(MotionCommand(motion, out), capsys)
+    assert (tmp_path / "kept.bvh").read_text() == "mine"
+    assert console.run(MotionCommand(motion, tmp_path / "new.bvh")) == console.DONE
 
 
 def test_a_missing_body_file_is_named(clip: Path, tmp_path: Path, capsys) -> None:

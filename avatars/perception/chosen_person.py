@@ -27,6 +27,7 @@ SPEED_RADII_S, REACH_RADII = 3.0, 0.3
 MAX_LOOKS_APART = 0.45
 """Hellinger distance of the color histograms of two torsos beyond which they are two people's."""
 MIN_PATH_S = 0.3
+"""Whoever is seen for less, or for less than half of a shorter clip, is taken for a mistake of the detector."""
 MIN_SHARE = 0.25
 """The largest is chosen among those who are seen at least this share of the time of whom is seen longest."""
 WIDTH, HEIGHT = 0.62, 1.15
@@ -195,7 +196,8 @@ def _apart(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def _lasting(path: _Path, times_s: np.ndarray) -> bool:
-    return len(path.frames) > 1 and times_s[path.frames[-1]] - times_s[path.frames[0]] >= MIN_PATH_S
+    clip_s = float(times_s[-1] - times_s[0])
+    return len(path.frames) > 1 and times_s[path.frames[-1]] - times_s[path.frames[0]] >= min(MIN_PATH_S, clip_s / 2)
 
 
 def _identities(paths: list[_Path], times_s: np.ndarray) -> list[list[_Path]]:
