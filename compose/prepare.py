@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, UInt8
 from avatars.camera import Camera
 from avatars.errors import InputError
 from compose.background import PlaceView, photo_camera
+from compose.clip_plate import clip_plate
 from compose.depth_file import cleaned, depth_file_beside, noise_level, read_depth
 from compose.floor_color import floor_by_color
 from compose.free_floor import is_floor
@@ -22,13 +23,14 @@ from compose.light import estimated_light, preset_light
 from compose.photo import VIDEO_SUFFIXES, open_photo
 from compose.place_folder import PreparedPlace
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
 log = logging.getLogger(__name__)
 
 LONG_SIDE_PX = 1600
 """Prepared places are kept at this size; clips are smaller."""
 LEAST_FLOOR_M2 = 0.3
-_STILL = 0.004
-"""A clip's camera counts as still when its background drifts by less than this share of its longer side."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,16 +66,16 @@ def prepare_place(path: str | Path, hints: PlaceHints | None = None) -> Prepared
     Raises InputError when the picture cannot be used or shows no floor to stand on.
     """
     path, hints = Path(path), hints or PlaceHints()
-    rgb, focal_exif_px, original_hw, video = _picture(path)
-    size_hw = (rgb.shape[0], rgb.shape[1])
-    K = _intrinsics(hints.view, original_hw, focal_exif_px, size_hw)
-    geometry = _geometry(path, rgb, K, hints, focal_exif_px is not None, original_hw)
+    picture = _picture(path)
+    rgb = picture.rgb
+    K = _intrinsics(hints.view, picture.full_hw, picture.focal_px, (rgb.shape[0], rgb.shape[1]))
+    geometry = _geometry(path, rgb, K, hints, picture.focal_px is not None, picture.full_hw)
     tensor = torch.from_numpy(rgb.astype(np.float32) / 255).permute(2, 0, 1)
     light = estimated_light(tensor, geometry.camera) if hints.light == "estimated" else preset_light(hints.light)
     place = PreparedPlace(
         name=path.stem, rgb=rgb, camera=geometry.camera, depth_m=geometry.depth_m, floor_pixels=geometry.floor,
-        light=light, depth_kind=geometry.kind, depth_noise=geometry.noise, measured=geometry.measured,
-        assumed=geometry.assumed, tags=hints.tags, licence=hints.licence, source=path, video=video,
+        light=light, depth_kind=geometry.kind, depth_noise=geometry.noise, measured=picture.told | geometry.measured,
+        assumed=geometry.assumed, tags=hints.tags, licence=hints.licence, source=path, video=picture.video,
     )  # fmt: skip
     area_m2 = place.floor.area_m2
     if area_m2 < LEAST_FLOOR_M2:
@@ -84,38 +86,36 @@ def prepare_place(path: str | Path, hints: PlaceHints | None = None) -> Prepared
     return place
 
 
-def _picture(path: Path) -> tuple[UInt8[np.ndarray, "height width 3"], float | None, tuple[int, int], Path | None]:
-    """Pixels of bounded size, the focal length at full size if EXIF tells it, the full size, and the clip if it is."""
+@dataclass(frozen=True, slots=True, eq=False)
+class _Picture:
+    rgb: UInt8[np.ndarray, "height width 3"]
+    """Of bounded size."""
+    focal_px: float | None
+    """At full size, if EXIF tells it."""
+    full_hw: tuple[int, int]
+    video: Path | None = None
+    """The clip, if it is one and nobody is in it."""
+    told: dict[str, str] = field(default_factory=dict)
+
+
+def _picture(path: Path) -> _Picture:
     from PIL import Image
 
-    if path.suffix.lower() in VIDEO_SUFFIXES:
-        rgb = clip_median(path)
-        image, focal_px, original_hw, video = Image.fromarray(rgb), None, rgb.shape[:2], path
-    else:
-        image, focal_px, original_hw = open_photo(path)
-        video = None
+    if path.suffix.lower() not in VIDEO_SUFFIXES:
+        image, focal_px, full_hw = open_photo(path)
+        return _Picture(_bounded(image), focal_px, full_hw)
+    plate = clip_plate(path)
+    image, told = Image.fromarray(plate.rgb), {}
+    if plate.people:
+        told["picture"] = f"the clip's, without its people; {100 * plate.unseen:.1f}% never seen and painted in"
+    return _Picture(_bounded(image), None, (image.height, image.width), None if plate.people else path, told)
+
+
+def _bounded(image: Image) -> UInt8[np.ndarray, "height width 3"]:
+    from PIL import Image
+
     image.thumbnail((LONG_SIDE_PX, LONG_SIDE_PX), Image.Resampling.LANCZOS)
-    return np.asarray(image), focal_px, (int(original_hw[0]), int(original_hw[1])), video
-
-
-def clip_median(path: str | Path, *, frames: int = 15) -> UInt8[np.ndarray, "height width 3"]:
-    """The picture of a still clip: the median of frames spread over it.
-
-    Raises InputError when the clip cannot be read or its camera moves.
-    """
-    from avatars.still_camera import camera_drift
-    from avatars.video import probe, read_frames
-
-    info = probe(path)
-    chosen = np.unique(np.linspace(0, info.n_frames - 1, frames).round().astype(int))
-    stack = np.stack(list(read_frames(info, chosen)))
-    drift = camera_drift(list(stack[:: max(len(stack) // 5, 1)])) if len(stack) > 2 else np.zeros(1)
-    if np.nanmax(drift, initial=0.0) > _STILL:
-        raise InputError(
-            f"{path}: the camera moves (by {100 * float(np.nanmax(drift)):.1f}% of the picture); a place needs a still "
-            "one. Stabilize the clip, or give one frame of it as a photograph."
-        )
-    return np.median(stack, axis=0).astype(np.uint8)
+    return np.asarray(image)
 
 
 def _intrinsics(

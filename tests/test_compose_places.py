@@ -11,6 +11,7 @@ from avatars.camera import Camera
 from avatars.errors import InputError
 from compose.background import Background, PlaceView
 from compose.check_image import draw_check
+from compose.clip_plate import clip_plate, painted_in
 from compose.depth_file import cleaned, depth_file_beside, noise_level, read_depth
 from compose.free_floor import FreeFloor
 from compose.ground import camera_over_ground, ground_depth, ground_plane, popup_depth, world_points
@@ -18,7 +19,7 @@ from compose.light import PlaceLight, estimated_light, preset_light
 from compose.photo import MAX_SIDE_PX
 from compose.place_folder import camera_angles
 from compose.placement import NoPlacement, PlacementRules, place
-from compose.prepare import LONG_SIDE_PX, PlaceHints, clip_median, prepare_place
+from compose.prepare import LONG_SIDE_PX, PlaceHints, prepare_place
 
 SIZE = (180, 240)
 FOCAL = 220.0
@@ -282,11 +283,30 @@ def test_a_clip_of_a_place_is_its_median_and_must_be_still(tmp_path):
     still = np.repeat(wide[None, :, :320], 12, 0)
     still[3, 40:80, 40:80] = 255  # somebody passes
     write_video(tmp_path / "still.mp4", still, fps=10, crf=10)
-    assert np.abs(clip_median(tmp_path / "still.mp4").astype(int) - still[0].astype(int)).mean() < 6
+    assert np.abs(clip_plate(tmp_path / "still.mp4").rgb.astype(int) - still[0].astype(int)).mean() < 6
     moving = np.stack([wide[:, i * 5 : i * 5 + 320] for i in range(12)])
     write_video(tmp_path / "moving.mp4", moving, fps=10, crf=10)
     with pytest.raises(InputError, match="the camera moves"):
-        clip_median(tmp_path / "moving.mp4")
+        clip_plate(tmp_path / "moving.mp4")
+
+
+def test_holes_are_painted_in_from_their_borders():
+    y, x = np.mgrid[:60, :80]
+    picture = np.stack([100 + y, 50 + x, 200 - x], -1).astype(np.uint8)
+    holes = np.zeros((60, 80), bool)
+    holes[20:50, 30:55] = True
+    filled = painted_in(np.where(holes[..., None], np.uint8(255), picture), holes)
+    assert np.array_equal(filled[~holes], picture[~holes])
+    assert np.abs(filled.astype(int) - picture).max() <= 8, "a slope goes on through the hole"
+
+
+def test_whoever_is_in_a_clip_is_not_in_the_place(shared_data):
+    plate = clip_plate(shared_data / "room" / "room.mp4", frames=25)
+    assert plate.people
+    from avatars.video import probe, read_frames
+
+    empty = next(read_frames(probe(shared_data / "room" / "room.mp4"), np.array([0])))
+    assert np.quantile(np.abs(plate.rgb.astype(int) - empty).max(-1), 0.99) < 24, "frame 0 is the empty room"
 
 
 def test_light_from_the_left_is_found_on_the_left(camera):
