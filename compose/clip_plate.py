@@ -11,11 +11,11 @@ from jaxtyping import Bool, Float, UInt8
 
 from avatars.errors import InputError
 
-FRAMES = 31
+FRAMES = 41
 _STILL = 0.004
 """A clip's camera counts as still when its background drifts by less than this share of its longer side."""
 _MOST_UNSEEN = 0.3
-_LEAST_VIEWS = 3
+_LEAST_VIEWS = 2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,7 +60,7 @@ def clip_plate(path: str | Path, *, frames: int = FRAMES) -> ClipPlate:
 
 
 def people_masks(frames: UInt8[np.ndarray, "frames height width 3"]) -> Bool[np.ndarray, "frames height width"]:
-    """Generous masks of everybody: the outline of the first person, and an ellipse about each body that is found."""
+    """Generous masks of everybody: the outline of one person, and an ellipse about each other body that is found."""
     from scipy.ndimage import binary_dilation
 
     from avatars.perception.mediapipe_holistic import MediaPipeHolistic
@@ -70,9 +70,9 @@ def people_masks(frames: UInt8[np.ndarray, "frames height width 3"]) -> Bool[np.
     reach = max(round(0.012 * max(frames.shape[1:3])), 2)
     try:
         for mask, frame, found in zip(masks, frames, MediaPipeHolistic().detect(_each(frames)), strict=True):
-            mask |= _bodies(finder.find(np.ascontiguousarray(frame)), (frame.shape[0], frame.shape[1]))
             if found.found and found.mask is not None:
                 mask |= np.asarray(binary_dilation(found.mask > 0.3, iterations=reach), bool)
+            mask |= _bodies(finder.find(np.ascontiguousarray(frame)), mask)
     finally:
         finder.close()
     return masks
@@ -82,11 +82,17 @@ def _each(frames: np.ndarray) -> Iterable[np.ndarray]:
     return (np.ascontiguousarray(frame) for frame in frames)
 
 
-def _bodies(people: Float[np.ndarray, "people 5"], size_hw: tuple[int, int]) -> Bool[np.ndarray, "height width"]:
-    """Ellipses about bodies: hips, shoulders and the radius about the hips, as `MediaPipePeople` finds them."""
-    y, x = np.mgrid[: size_hw[0], : size_hw[1]]
-    inside = np.zeros(size_hw, bool)
+def _bodies(
+    people: Float[np.ndarray, "people 5"], known: Bool[np.ndarray, "height width"]
+) -> Bool[np.ndarray, "height width"]:
+    """Ellipses about bodies (hips, shoulders and the radius about the hips, as `MediaPipePeople` finds them) whose
+    middle is not `known` as a person's already."""
+    y, x = np.mgrid[: known.shape[0], : known.shape[1]]
+    inside = np.zeros(known.shape, bool)
     for hip_x, hip_y, shoulder_x, shoulder_y, radius in people:
+        middle = round((hip_y + shoulder_y) / 2), round((hip_x + shoulder_x) / 2)
+        if known[min(max(middle[0], 0), known.shape[0] - 1), min(max(middle[1], 0), known.shape[1] - 1)]:
+            continue
         up = np.array([shoulder_x - hip_x, shoulder_y - hip_y])
         up = up / max(float(np.linalg.norm(up)), 1e-6)
         along, across = (x - hip_x) * up[0] + (y - hip_y) * up[1], (x - hip_x) * up[1] - (y - hip_y) * up[0]
@@ -97,15 +103,31 @@ def _bodies(people: Float[np.ndarray, "people 5"], size_hw: tuple[int, int]) -> 
 def painted_in(
     rgb: UInt8[np.ndarray, "height width 3"], holes: Bool[np.ndarray, "height width"]
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """A picture whose holes hold the smoothest surface through their borders (the membrane of Perez et al. 2003, which
-    solves Laplace's equation), by relaxation from coarse to fine."""
+    """A picture whose holes hold what is beside them, mirrored: floors, walls and hedges go on in level bands. Each
+    half of a hole mirrors its own side; where no side reaches, the smoothest surface through the border goes on (the
+    membrane of Perez et al. 2003)."""
     if not holes.any() or holes.all():
         return rgb
-    filled = _membrane(rgb.astype(np.float32), ~holes)
+    smooth = _membrane(rgb.astype(np.float32), ~holes)
+    columns = np.arange(holes.shape[1])[None]
+    before = np.maximum.accumulate(np.where(holes, -1, columns), axis=1)
+    after = np.minimum.accumulate(np.where(holes, holes.shape[1], columns)[:, ::-1], axis=1)[:, ::-1]
+    total, weight = np.zeros_like(smooth), np.zeros((*holes.shape, 1), np.float32)
+    for border, other in ((before, after), (after, before)):
+        mirrored = 2 * border - columns
+        inside = (border >= 0) & (border < holes.shape[1]) & (mirrored >= 0) & (mirrored < holes.shape[1])
+        source = np.clip(mirrored, 0, holes.shape[1] - 1)
+        inside &= ~np.take_along_axis(holes, source, 1)
+        near, far = np.abs(columns - border), np.abs(other - columns)
+        share = np.clip(0.5 + (far - near) / 16.0, 0.0, 1.0) * inside  # the halves meet in a band of 16 pixels
+        total += share[..., None] * np.take_along_axis(rgb, source[..., None], 1)
+        weight += share[..., None]
+    filled = (total + 1e-3 * smooth) / (weight + 1e-3)
     return np.where(holes[..., None], filled.round().clip(0, 255).astype(np.uint8), rgb)
 
 
 def _membrane(values: Float[np.ndarray, "height width 3"], known: Bool[np.ndarray, "height width"]) -> np.ndarray:
+    """Laplace's equation in the unknown pixels, by relaxation from coarse to fine."""
     height, width = known.shape
     if known.all():
         return values
