@@ -24,6 +24,7 @@ from avatars.gaussians import Gaussians
 from avatars.motion import Motion
 from avatars.rig import Rig
 from avatars.shading import shading
+from avatars.work_folder import holds_only_work
 
 SCHEMA = 1
 
@@ -177,7 +178,7 @@ def fresh_folder(path: str | Path, *, what: str, force: bool = False) -> Iterato
     Raises InputError when `path` exists and is not empty, unless `force`, which replaces earlier avatars only.
     """
     path = Path(path).absolute()
-    if not (force and (path / "avatar.json").is_file()):
+    if not (force and (path / "avatar.json").is_file()) and not holds_only_work(path):
         require_fresh_folder(path, what=what)
     path.parent.mkdir(parents=True, exist_ok=True)
     aside, old = (path.with_name(f".{path.name}.{os.getpid()}.{kind}") for kind in ("new", "old"))

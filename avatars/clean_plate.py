@@ -25,6 +25,9 @@ class CleanPlate:
         """The same in every frame."""
         return self.rgb
 
+    def noiseless_at(self, frame: int) -> None:
+        """Not known of a picture of the room."""
+
     @staticmethod
     def read(path: str | Path, size_hw: tuple[int, int]) -> CleanPlate:
         """An image of the empty room from the very same camera.
@@ -50,15 +53,22 @@ class ShadedRooms:
 
     frames: tuple[int, ...]
     rgb: UInt8[np.ndarray, "frames height width 3"]
+    noiseless: UInt8[np.ndarray, "frames height width 3"] | None = None
+    """The same frames with the person, as a camera without noise and compression would have taken them."""
 
     def at(self, frame: int) -> UInt8[np.ndarray, "height width 3"] | None:
         """The room in a frame; None where it was not kept."""
         return self.rgb[self.frames.index(frame)] if frame in self.frames else None
 
+    def noiseless_at(self, frame: int) -> UInt8[np.ndarray, "height width 3"] | None:
+        """A frame without noise; None where it was not kept."""
+        return None if self.noiseless is None or frame not in self.frames else self.noiseless[self.frames.index(frame)]
+
     def save(self, path: Path) -> None:
         """Write an npz."""
         with atomic_path(path) as aside, open(aside, "wb") as file:
-            np.savez_compressed(file, frames=np.array(self.frames), rgb=self.rgb)
+            noiseless = {} if self.noiseless is None else {"noiseless": self.noiseless}
+            np.savez_compressed(file, frames=np.array(self.frames), rgb=self.rgb, **noiseless)
 
     @staticmethod
     def load(path: Path) -> ShadedRooms:
@@ -66,7 +76,13 @@ class ShadedRooms:
         if not path.is_file():
             raise InputError(f"{path} is missing: make the capture with rooms_every.")
         with np.load(path, allow_pickle=False) as archive:
-            return ShadedRooms(tuple(archive["frames"].tolist()), archive["rgb"])
+            noiseless = archive["noiseless"] if "noiseless" in archive.files else None
+            return ShadedRooms(tuple(archive["frames"].tolist()), archive["rgb"], noiseless)
+
+
+def read_room(path: str | Path, size_hw: tuple[int, int]) -> CleanPlate | ShadedRooms:
+    """An image of the empty room, or the npz that `ShadedRooms.save` wrote. Raises InputError as their readers do."""
+    return ShadedRooms.load(Path(path)) if Path(path).suffix == ".npz" else CleanPlate.read(path, size_hw)
 
 
 def estimate_clean_plate(

@@ -87,6 +87,8 @@ class CropStack:
     """Where the plate comes from: "true", "estimated" or "none"."""
     truth: list[UInt8[Tensor, "3 height width"] | None] | None = None
     """The room behind the person at level 1, when (and in which frames) it is known for scoring only."""
+    noiseless: list[UInt8[Tensor, "3 height width"] | None] | None = None
+    """The frames without noise and compression, where those are known, for scoring only."""
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -115,6 +117,11 @@ class CropStack:
         if room is None:
             return crop
         return replace(crop, plate=room[None].float() / 255, known=crop.inside)
+
+    def without_noise(self, i: int) -> Crops | None:
+        """`over_truth` with the frame as a perfect camera would have taken it; None where that is not known."""
+        clean = None if self.noiseless is None else self.noiseless[i]
+        return None if clean is None else replace(self.over_truth(i), rgb=clean[None].float() / 255)
 
     @property
     def mib(self) -> float:
@@ -211,11 +218,15 @@ def load_crops(
     if truth is None:
         return stack
     rooms = [truth.at(int(frame)) for frame in usable]
-    cropped = [
-        None if room is None else window.sample(room).round().to(torch.uint8)
-        for room, window in zip(rooms, windows, strict=True)
+    clean = [truth.noiseless_at(int(frame)) for frame in usable]
+    return replace(stack, truth=_cropped(rooms, windows), noiseless=_cropped(clean, windows))
+
+
+def _cropped(images: list[np.ndarray | None], windows: list[Window]) -> list[Tensor | None]:
+    return [
+        None if image is None else window.sample(image).round().to(torch.uint8)
+        for image, window in zip(images, windows, strict=True)
     ]
-    return replace(stack, truth=cropped)
 
 
 def _union(windows: list[Window]) -> tuple[slice, slice]:

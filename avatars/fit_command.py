@@ -1,4 +1,4 @@
-"""`avatars fit VIDEO -o DIR`: track, fit, score and preview in one go; the folder appears whole or not at all."""
+"""`avatars fit VIDEO -o DIR`: track, fit, score and preview in one go. Killed work goes on with the same command."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from avatars.fit_config import FitConfig, Quality
 from avatars.track_command import TrackConfig
 
 if TYPE_CHECKING:
+    from avatars.body import Body
     from avatars.fitting import FitResult
     from avatars.progress import StageClock
     from avatars.tracking import Track
@@ -41,14 +42,15 @@ class FitCommand:
     clean_plate: Path | None = None
     """Image of the empty room from the same still camera; default: estimated from the video."""
     truth_background: Path | None = None
-    """The same, but used for scoring alone (to measure what the video by itself gives)."""
+    """The same, but used for scoring alone (to measure what the video by itself gives); or a studio capture's
+    rooms.npz, the room with the person's shadow."""
     consent: str = ""
     """Who may use this person's likeness and for what; kept in avatar.json."""
     tracking: Annotated[TrackConfig, tyro.conf.arg(name="track-options")] = field(default_factory=TrackConfig)
 
     def run(self) -> None:
         """Track, fit, save; print scores and where the time went. Raises InputError for a video that cannot be used."""
-        from avatars.progress import StageClock
+        from avatars.progress import StageClock, peak_gib
 
         clock = StageClock()
         self.check()
@@ -56,7 +58,8 @@ class FitCommand:
         if result.scores is not None:
             print(result.scores.table())
         print(clock.table())
-        print(f"{len(result.avatar)} Gaussians -> {self.output}")
+        print(f"{len(result.avatar)} Gaussians, {result.coverage:.0%} of them seen -> {self.output}")
+        print(f"peak memory {peak_gib():.2f} GiB")
 
     def check(self) -> None:
         """Everything that can be known to be wrong before work starts. Raises InputError."""
@@ -64,10 +67,13 @@ class FitCommand:
         from avatars.errors import InputError
         from avatars.files import require_fresh_folder, require_space
         from avatars.video import probe
+        from avatars.work_folder import holds_only_work
 
         if self.size < 64:
             raise InputError(f"--size {self.size} is too small for a person; take 64 or more.")
-        if not (self.force and (self.output / "avatar.json").is_file()):
+        if holds_only_work(self.output):
+            print(f"{self.output} holds an unfinished avatar; continuing it.")
+        elif not (self.force and (self.output / "avatar.json").is_file()):
             require_fresh_folder(self.output, what="an avatar")
         info = probe(self.video)
         require_space(self.output, SPACE_MIB)
@@ -77,28 +83,54 @@ class FitCommand:
         judge(check_video(info), self.video, force=self.force)
 
     def fit(self, clock: StageClock) -> FitResult:
-        """Track (unless a track is given), fit, and write the folder."""
-        from avatars.avatar import fresh_folder
+        """Track (unless a track is given), fit, and write the folder; what an earlier, killed run did is taken up."""
         from avatars.body import Body
-        from avatars.clean_plate import CleanPlate
-        from avatars.fitting import fit_avatar
+        from avatars.errors import InputError
+        from avatars.work_folder import NAME, WorkFolder
 
         body = Body.load(self.tracking.body)
-        track = self._track(body, clock)
-        plate, truth = (
-            None if image is None else CleanPlate.read(image, track.camera.size_hw)
-            for image in (self.clean_plate, self.truth_background)
-        )
+        work = WorkFolder.open(self.output / NAME, self._job(body))
+        try:
+            return self._fit(body, work.path, clock)
+        except InputError:
+            work.discard()
+            raise
+
+    def _job(self, body: Body) -> dict[str, Any]:
+        """What determines the avatar."""
+        from avatars import __version__
+        from avatars.files import sha256_of
+        from avatars.track import plain
+
+        track = None if self.track is None else self.track / "motion.npz"
+        files = {"video": self.video, "track": track, "clean_plate": self.clean_plate, "truth": self.truth_background}
+        inputs = {
+            name: sha256_of(file) if file is not None and file.is_file() else None for name, file in files.items()
+        }
+        settings = {"quality": self.quality, "size": self.size, "seed": self.seed, "tracking": plain(self.tracking)}
+        return {"version": __version__, "body": body.sha256, **inputs, **settings}
+
+    def _fit(self, body: Body, work: Path, clock: StageClock) -> FitResult:
+        from avatars.avatar import fresh_folder
+        from avatars.clean_plate import CleanPlate, read_room
+        from avatars.fitting import fit_avatar
+
+        track = self._track(body, clock, work)
+        size_hw = track.camera.size_hw
+        plate = None if self.clean_plate is None else CleanPlate.read(self.clean_plate, size_hw)
+        truth = None if self.truth_background is None else read_room(self.truth_background, size_hw)
         config = FitConfig.preset(self.quality, size_px=self.size, seed=self.seed)
+        result = fit_avatar(
+            self.video, track, config=config, body=body, plate=plate, truth=truth, clock=clock, keep=work / "fit.pt"
+        )
         with fresh_folder(self.output, what="an avatar", force=self.force) as folder:
-            result = fit_avatar(self.video, track, config=config, body=body, plate=plate, truth=truth, clock=clock)
             with clock.stage("preview"):
                 self._write(folder, result, track, clock)
             with clock.stage("report"):
                 self._report(folder, result, track, clock)
         return result
 
-    def _track(self, body: Any, clock: StageClock) -> Track:
+    def _track(self, body: Body, clock: StageClock, work: Path) -> Track:
         """The track given or made. Raises InputError when it is of another video, or the capture is refused."""
         import torch
 
@@ -113,14 +145,18 @@ class FitCommand:
         def check(seen: Perceived | Track) -> None:
             judge(check_capture(seen.keypoints, self.video, times_s, seen.quality), self.video, force=self.force)
 
+        made = work / "track"
         if self.track is not None:
             track = Track.load(self.track)
             if track.video.sha256 != sha256_of(self.video):
                 raise InputError(f"{self.track} was tracked from another video than {self.video} ({track.video.path}).")
             check(track)
+        elif (made / "track.json").is_file():
+            track = Track.load(made)
         else:
             with clock.stage("track"):
-                track = track_video(self.video, config=self.tracking, body=body, check=check)
+                track = track_video(self.video, config=self.tracking, body=body, check=check, work=work / "tracking")
+                track = Track.load(track.save(made))  # its masks now lie in the folder
         if track.masks is None:
             raise InputError(f"{self.track} holds no masks; track again without --no-masks.")
         return track

@@ -61,6 +61,9 @@ class FitConfig:
     exposure: bool = True
     """Fit a gain per frame and channel and take it off the colors."""
     random_background: bool = True
+    flat_db: float = 0.01
+    """The last stage is cut short when held-out frames (others than the scored ones) gain less than this in 600
+    iterations; 0 never does."""
     seed: int = 0
     weights: FitWeights = field(default_factory=FitWeights)
 

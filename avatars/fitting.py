@@ -6,8 +6,7 @@ from gray; poses are refined from the first iteration; and everything is tied to
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +24,7 @@ from avatars.crops import CropStack, boxes_of, load_crops
 from avatars.drawing import draw
 from avatars.errors import InputError
 from avatars.fit_config import FitConfig, Stage
+from avatars.fit_stage import StageRun, Watch
 from avatars.fit_target import Comparison, crop_difference
 from avatars.gaussian_parameters import GaussianParameters, on_the_surface, refined
 from avatars.gaussians import Gaussians
@@ -39,14 +39,13 @@ from avatars.shading import shading
 from avatars.ties import Ties
 
 if TYPE_CHECKING:
+    from avatars.fit_state import Keeper
     from avatars.tracking import Track
 
 COLOR_FRAMES = 36
 """At most so many frames give the first colors."""
-
-
-SHAPE_LR = 0.01
-"""Step of the betas (standard deviations)."""
+WATCH_EVERY = 200
+"""Iterations between two looks at held-out frames in the last stage."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,6 +82,10 @@ class Fit:
     coverage: float = 0.0
     level: int = 0
     """Of the stage entered last."""
+    run: StageRun | None = None
+    """The stage under way."""
+    losses: list[float] = field(default_factory=list)
+    """Of every iteration so far."""
 
     @staticmethod
     def start(config: FitConfig, body: Body, crops: CropStack, train: list[int], motion: Motion) -> Fit:
@@ -111,33 +114,37 @@ def fit_avatar(
     plate: CleanPlate | None = None,
     truth: CleanPlate | ShadedRooms | None = None,
     clock: StageClock | None = None,
+    keep: Path | None = None,
 ) -> FitResult:
     """Fit an avatar to a tracked video.
 
     `plate` is the room without the person, where there is a picture of it; otherwise it is estimated from the frames.
     `truth` is such a picture, too, or one per frame with the person's shadow on it, but used for scoring alone.
-    Raises InputError when too few frames show a person.
+    `keep` is a file in which the fit is kept from time to time; where it is there, the same fit goes on from it, to the
+    same avatar. Raises InputError when too few frames show a person.
     """
-    from avatars.scoring import score_held_out
+    from avatars.fit_state import Keeper
+    from avatars.scoring import score_held_out, unscored
 
     config, body, clock = config or FitConfig(), body or Body.load(), clock or StageClock()
     with clock.stage("frames"):
         crops, motion = read_crops(video, track, body, config, plate, truth)
     held_out = held_out_frames(len(crops), config)
     train = [i for i in range(len(crops)) if i not in set(held_out)]
-    fit = Fit.start(config, body, crops, train, motion)
-    losses: list[float] = []
-    for stage in config.stages:
-        with clock.stage(f"fit 1/{stage.level}"):
-            enter(fit, stage)
-            losses += run_stage(fit, stage)
+    fit, keeper = Fit.start(config, body, crops, train, motion), Keeper(keep)
+    watch = Watch(motion, unscored(held_out, config))
+    for number in range(keeper.restore(fit), len(config.stages)):
+        with clock.stage(f"fit 1/{config.stages[number].level}"):
+            if fit.run is None:
+                enter(fit, config.stages[number], number)
+            run_stage(fit, watch, keeper)
     with clock.stage("score"):
         scores, whole = score_held_out(fit, motion, held_out)
     avatar = fit.avatar().with_card(
         fit={"settings": asdict(config), "frames": len(crops), "coverage": round(fit.coverage, 4)},
         scores=None if scores is None else scores.as_dict(),
     )
-    return FitResult(avatar, scores, replace(whole, betas=fit.betas), track.camera, fit.coverage, losses)
+    return FitResult(avatar, scores, replace(whole, betas=fit.betas), track.camera, fit.coverage, fit.losses)
 
 
 def read_crops(
@@ -173,7 +180,7 @@ def held_out_frames(n: int, config: FitConfig) -> list[int]:
     return list(range(every // 2, n, every)) if every > 1 else []
 
 
-def enter(fit: Fit, stage: Stage) -> None:
+def enter(fit: Fit, stage: Stage, number: int) -> None:
     """Make the stage's Gaussians: from those of the stage before, with colors projected anew at the poses of now."""
     count = max(int(fit.config.count * stage.density), 200)
     binding = spread_over(fit.body, fit.body.shaped(fit.betas)[0], count)
@@ -193,6 +200,7 @@ def enter(fit: Fit, stage: Stage) -> None:
         parameters.albedo = fill_unseen(seen, rig.surface + parameters.offsets, least_coverage=least).clamp(0, 1)
         fit.coverage = float((seen.coverage > least).float().mean())
     fit.parameters = parameters.require_gradients()
+    fit.run = StageRun.start(fit, stage, number)
 
 
 @torch.no_grad()
@@ -214,43 +222,36 @@ def _sighting(fit: Fit, row: int, level: int) -> Sighting:
     return Sighting(crop, points.means[0], points.normals[0].t(), depth_m, gain)
 
 
-def run_stage(fit: Fit, stage: Stage) -> list[float]:
-    """Optimize Gaussians, poses, exposure and, in a coarse stage, shape. Returns the loss of every iteration."""
-    assert fit.rig is not None and fit.parameters is not None
-    shape = _shape_leaf(fit, stage)
-    optimizer = _optimizer(fit, stage, shape)
+def run_stage(fit: Fit, watch: Watch, keeper: Keeper) -> None:
+    """Optimize Gaussians, poses, exposure and, in a coarse stage, shape, to the end of the stage under way."""
+    run = fit.run
+    assert run is not None and fit.rig is not None
+    stage = run.stage
     fit.pose.corrections.spread = 0.6 if stage.level > 1 else 0.0
-    pose_rate = 1.0 if stage.level > 1 else 0.3  # the last stage polishes
-    losses = []
-    batches = _shuffled(len(fit.train), stage.iterations, stage.batch, fit.generator)
-    for step, rows in enumerate(progress(batches, f"fit 1/{stage.level}", stage.iterations)):
-        rate = 0.1 ** (step / max(stage.iterations, 1))
-        for group in optimizer.param_groups:
+    for _ in progress(run.steps(), f"fit 1/{stage.level}", stage.iterations - run.step):
+        rate = 0.1 ** run.schedule.share(run.step)
+        for group in run.optimizer.param_groups:
             group["lr"] = group["base_lr"] * rate
-        losses.append(_iterate(fit, stage, rows, optimizer, shape, max(rate, 0.2) * pose_rate, tie=2 * (step % 2)))
-    if shape is not None:
-        fit.betas = shape.detach().clone()
+        rows = run.next_rows(len(fit.train), fit.generator)
+        fit.losses.append(_iterate(fit, run, rows, rate))
+        run.step += 1
+        if stage is fit.config.stages[-1] and run.step % WATCH_EVERY == 0:
+            watch.look(fit, run)
+        keeper.keep(fit)
+    if run.shape is not None:
+        fit.betas = run.shape.detach().clone()
         fit.rig = Rig.build(fit.body, fit.rig.binding, fit.betas)
-    return losses
+    fit.run = None
 
 
-def _iterate(
-    fit: Fit,
-    stage: Stage,
-    rows: Tensor,
-    optimizer: torch.optim.Optimizer,
-    shape: Tensor | None,
-    rate: float,
-    *,
-    tie: int,
-) -> float:
-    """One step on a batch of rows; `tie` weighs the ties (twice as much in every other step, to save time)."""
-    config, rig, p = fit.config, fit.rig, fit.parameters
+def _iterate(fit: Fit, run: StageRun, rows: Tensor, rate: float) -> float:
+    """One step on a batch of rows."""
+    config, rig, p, stage = fit.config, fit.rig, fit.parameters, run.stage
     assert rig is not None and p is not None and fit.ties is not None
     crops = fit.crops.take_bytes([fit.train[row] for row in rows.tolist()], stage.level)
     correction, exposure = fit.pose.corrections.leaf(rows), fit.exposure.leaf(rows)
-    betas = fit.betas if shape is None else shape
-    surface = None if shape is None else rig.binding.interpolate(fit.body.shaped(shape)[0])
+    betas = fit.betas if run.shape is None else run.shape
+    surface = None if run.shape is None else rig.binding.interpolate(fit.body.shaped(run.shape)[0])
     posed = fit.pose.pose(fit.body, betas, rows, correction)
     render = draw(rig, p, posed, crops.camera, exposure, shade=config.shading, surface=surface)
     dice = torch.rand(3, generator=fit.generator)
@@ -258,59 +259,22 @@ def _iterate(
     w, shift = config.weights, (int(dice[1] * 4), int(dice[2] * 4))
     how = Comparison(bool(dice[0] < 0.7), w.ssim, w.mask, shift)
     loss = crop_difference(render, crops, colors, how)
-    optimizer.zero_grad(set_to_none=False)
+    run.optimizer.zero_grad(set_to_none=False)
     loss.backward()
-    if tie:
-        fit.ties.add_gradient(p, w.shrink, tie)
+    if run.step % 2:  # twice as much in every other step, to save time
+        fit.ties.add_gradient(p, w.shrink, 2)
     if stage.level >= 2:  # thinner than a pixel or a Gaussian: silhouettes would only eat fingers, noses and toes away
         assert p.offsets.grad is not None
         p.offsets.grad[rig.binding.region >= FACE] = 0.0
-    optimizer.step()
+    run.optimizer.step()
     with torch.no_grad():
         p.albedo.clamp_(0.0, 1.0)
+    row_rate = max(rate, 0.2) * (1.0 if stage.level > 1 else 0.3)  # the last stage polishes
     if config.refine_pose and correction.grad is not None:
-        fit.pose.corrections.step(rows, correction.grad, rate)
+        fit.pose.corrections.step(rows, correction.grad, row_rate)
     if config.exposure and exposure.grad is not None:
-        fit.exposure.step(rows, exposure.grad, rate)
+        fit.exposure.step(rows, exposure.grad, row_rate)
     return float(loss.detach())
-
-
-def _optimizer(fit: Fit, stage: Stage, shape: Tensor | None) -> torch.optim.Optimizer:
-    """Adam whose step sizes follow the Gaussians' spacing."""
-    p, spacing = fit.parameters, float(fit.ties.spacing_m.median())  # type: ignore[union-attr]
-    assert p is not None
-    lrs = {
-        "offsets": 0.03 * spacing,
-        "quats": 0.004,
-        "log_scales": 0.006,
-        "opacity_logits": 0.02,
-        "albedo": 0.008,
-        "light": 0.002 if fit.config.shading else 0.0,
-    }
-    groups = [{"params": [value], "lr": lrs[name], "base_lr": lrs[name]} for name, value in p.leaves().items()]
-    if shape is not None:
-        groups.append({"params": [shape], "lr": SHAPE_LR, "base_lr": SHAPE_LR})
-    for group in groups:
-        group["params"][0].grad = torch.zeros_like(group["params"][0])
-    return torch.optim.Adam(groups, betas=(0.9, 0.99), eps=1e-12, fused=True)
-
-
-def _shape_leaf(fit: Fit, stage: Stage) -> Tensor | None:
-    """Betas to be refined in a coarse stage: joints and surface move together, before offsets settle."""
-    if not fit.config.refine_shape or stage.level < 4:
-        return None
-    return fit.betas.clone().requires_grad_()
-
-
-def _shuffled(n: int, iterations: int, batch: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Batches of different rows in random order, each row as often as any other."""
-    batch = min(batch, n)
-    order = torch.empty(0, dtype=torch.long)
-    for _ in range(iterations):
-        if len(order) < batch:
-            order = torch.randperm(n, generator=generator)
-        yield order[:batch]
-        order = order[batch:]
 
 
 def describe(result: FitResult) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -54,6 +55,19 @@ def ssim(image: Float[Tensor, "channels height width"], target: Float[Tensor, "c
 
 
 @dataclass(frozen=True, slots=True)
+class NoiselessScores:
+    """In the person's box, against the frames as a camera without noise and compression would have taken them."""
+
+    psnr_box_fitpose_db: float
+    psnr_box_db: float
+    ssim_box_fitpose: float
+    ssim_box: float
+    video_psnr_box_db: float
+    """Of the video's own frames against these: what a perfect avatar scores against the video."""
+    video_ssim_box: float
+
+
+@dataclass(frozen=True, slots=True)
 class Scores:
     """Means over the held-out frames; what stands behind each number is in its name and `background`."""
 
@@ -69,19 +83,35 @@ class Scores:
     background: str
     """"true" (a person-free image was given), "estimated" (median of the video where nobody stands) or "none"."""
     n_frames: int
+    noiseless: NoiselessScores | None = None
+    """Known of made-up captures alone."""
 
-    def as_dict(self) -> dict[str, float | str | int]:
+    def as_dict(self) -> dict[str, Any]:
         """The scores by name, rounded to 3 decimals."""
-        return {key: round(value, 3) if isinstance(value, float) else value for key, value in asdict(self).items()}
+        return _rounded({key: value for key, value in asdict(self).items() if value is not None})
 
     def table(self) -> str:
         """Lines for a terminal."""
-        return "\n".join(
-            [
-                f"held-out frames: {self.n_frames}; background of the box: {self.background}",
-                f"{'':<14}{'pose fitted':>14}{'pose tracked':>14}",
-                f"{'PSNR box':<14}{self.psnr_box_fitpose_db:>11.2f} dB{self.psnr_box_db:>11.2f} dB",
-                f"{'PSNR masked':<14}{self.psnr_masked_fitpose_db:>11.2f} dB{self.psnr_masked_db:>11.2f} dB",
-                f"{'SSIM box':<14}{self.ssim_box_fitpose:>14.4f}{self.ssim_box:>14.4f}",
+        lines = [
+            f"held-out frames: {self.n_frames}; background of the box: {self.background}",
+            f"{'':<14}{'pose fitted':>14}{'pose tracked':>14}",
+            f"{'PSNR box':<14}{self.psnr_box_fitpose_db:>11.2f} dB{self.psnr_box_db:>11.2f} dB",
+            f"{'PSNR masked':<14}{self.psnr_masked_fitpose_db:>11.2f} dB{self.psnr_masked_db:>11.2f} dB",
+            f"{'SSIM box':<14}{self.ssim_box_fitpose:>14.4f}{self.ssim_box:>14.4f}",
+        ]
+        if (clean := self.noiseless) is not None:
+            lines += [
+                "against the frames without noise and compression:",
+                f"{'PSNR box':<14}{clean.psnr_box_fitpose_db:>11.2f} dB{clean.psnr_box_db:>11.2f} dB"
+                f"   (the video itself {clean.video_psnr_box_db:.2f} dB)",
+                f"{'SSIM box':<14}{clean.ssim_box_fitpose:>14.4f}{clean.ssim_box:>14.4f}"
+                f"   (the video itself {clean.video_ssim_box:.4f})",
             ]
-        )
+        return "\n".join(lines)
+
+
+def _rounded(values: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: round(value, 3) if isinstance(value, float) else _rounded(value) if isinstance(value, dict) else value
+        for key, value in values.items()
+    }

@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, plain lines elsewhere; and where the time went."""
+"""Progress of long work: a bar on a terminal, plain lines elsewhere; where the time went, and how much memory."""
 
 from __future__ import annotations
 
@@ -32,6 +32,13 @@ class StageClock:
         width = max((len(name) for name in self.seconds), default=5)
         rows = [f"{name:<{width}}  {s:7.1f} s  {100 * s / max(total, 1e-9):4.0f} %" for name, s in self.seconds.items()]
         return "\n".join([*rows, f"{'total':<{width}}  {total:7.1f} s"])
+
+
+def peak_gib() -> float:
+    """Most memory that this process has had resident so far, GiB."""
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
 
 
 def progress(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:

@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+_STEPPED = ("_first", "_second", "_row_steps", "_steps")
+
 
 class RowAdam:
     """Rows trained a few at a time, Adam (Kingma & Ba 2015) with one second moment per column shared by all rows.
@@ -39,6 +41,15 @@ class RowAdam:
         """Take over what another table learnt of the size of gradients: near its optimum a row then takes small steps
         at once, where fresh Adam would take full ones."""
         self._second, self._steps = trained._second.clone(), trained._steps
+
+    def state(self) -> dict[str, Tensor | int]:
+        """Everything that steps change."""
+        return {"values": self.values, **{name: getattr(self, name) for name in _STEPPED}}
+
+    def put_state(self, state: dict[str, Tensor | int]) -> None:
+        """Back to where `state` was taken."""
+        for name, value in state.items():
+            setattr(self, name, value)
 
     def leaf(self, rows: Int[Tensor, " b"]) -> Float[Tensor, "b columns"]:
         """A copy of rows, to take a gradient of."""

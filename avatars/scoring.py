@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import TYPE_CHECKING
 
@@ -13,8 +13,9 @@ from torch import Tensor
 
 from avatars.crops import Crops
 from avatars.drawing import draw
+from avatars.fit_config import FitConfig
 from avatars.fit_target import Comparison, crop_difference
-from avatars.metrics import Scores, psnr, ssim
+from avatars.metrics import NoiselessScores, Scores, psnr, ssim
 from avatars.motion import Motion
 from avatars.pose_refinement import PoseRefinement, between, carried_over
 from avatars.progress import progress
@@ -36,34 +37,78 @@ class FrameScore:
     ssim_box: float
 
 
+@dataclass(frozen=True, slots=True)
+class FrameScores:
+    """One held-out frame, with the pose as tracked and as fitted, as filmed and as it would be without noise."""
+
+    plain: FrameScore
+    fitted: FrameScore
+    plain_noiseless: FrameScore | None
+    fitted_noiseless: FrameScore | None
+    video_noiseless: FrameScore | None
+    """The filmed frame itself in the render's place."""
+
+    @staticmethod
+    def of(plain: Render, fitted: Render, crop: Crops, clean: Crops | None) -> FrameScores:
+        """Both renders against the frame, and against the clean one where it is known."""
+        filmed = score_frame(plain, crop), score_frame(fitted, crop)
+        if clean is None:
+            return FrameScores(*filmed, None, None, None)
+        video = replace(plain, rgb=crop.rgb, alpha=torch.ones_like(plain.alpha))
+        return FrameScores(*filmed, *(score_frame(image, clean) for image in (plain, fitted, video)))
+
+
 def score_held_out(fit: Fit, motion: Motion, held_out: list[int]) -> tuple[Scores | None, Motion]:
     """Scores over the held-out crops, and the motion of all crops with what refinement found.
 
     Held-out frames give nothing to the avatar. Their pose is the tracked one, corrected like their neighbors in the
-    training set; fitting it to the frame (Gaussians frozen) is the other, kinder, figure.
+    training set (where poses are refined at all); fitting it to the frame (Gaussians frozen) is the other, kinder,
+    figure.
     """
     train = torch.tensor(fit.train)
     tracked, found = motion[train], fit.pose.refined()
-    whole = carried_over(tracked, found, motion)
-    whole.poses[train], whole.transl[train] = found.poses, found.transl
+    whole = motion
+    if fit.config.refine_pose:
+        whole = carried_over(tracked, found, motion)
+        whole.poses[train], whole.transl[train] = found.poses, found.transl
     if not held_out:
         return None, whole
-    step = max(len(held_out) / fit.config.score_frames, 1.0)
-    chosen = [held_out[int(i * step)] for i in range(int(len(held_out) / step))]
+    chosen = scored(held_out, fit.config)
     exposures = between(fit.exposure.values, tracked.times_s, motion.times_s[torch.tensor(chosen)])
     refinement = PoseRefinement.of(
         whole[torch.tensor(chosen)], rotation_lr=0.003, transl_lr=0.0015, decay=0.1, smoothness=0.0
     )
     refinement.corrections.inherit_scale(fit.pose.corrections)
-    plain: list[FrameScore] = []
-    fitted: list[FrameScore] = []
+    frames: list[FrameScores] = []
     for row, i in enumerate(progress(chosen, "score held-out frames")):
-        crop = fit.crops.over_truth(i)
-        plain.append(score_frame(_drawn(fit, refinement, row, crop, exposures[row : row + 1]), crop))
-        fit_pose(fit, refinement, row, i, exposures[row : row + 1])
-        fitted.append(score_frame(_drawn(fit, refinement, row, crop, exposures[row : row + 1]), crop))
+        crop, clean, exposure = fit.crops.over_truth(i), fit.crops.without_noise(i), exposures[row : row + 1]
+        plain = _drawn(fit, refinement, row, crop, exposure)
+        fit_pose(fit, refinement, row, i, exposure)
+        frames.append(FrameScores.of(plain, _drawn(fit, refinement, row, crop, exposure), crop, clean))
     background = "true" if fit.crops.truth is not None else fit.crops.background
-    return _scores(fitted, plain, background), whole
+    return _scores(frames, background), whole
+
+
+def scored(held_out: list[int], config: FitConfig) -> list[int]:
+    """The held-out crops that are scored."""
+    step = max(len(held_out) / config.score_frames, 1.0)
+    return [held_out[int(i * step)] for i in range(int(len(held_out) / step))]
+
+
+def unscored(held_out: list[int], config: FitConfig, at_most: int = 8) -> list[int]:
+    """Held-out crops that are not scored: these may be looked at while fitting."""
+    left = sorted(set(held_out) - set(scored(held_out, config)))
+    return left[:: max(math.ceil(len(left) / at_most), 1)]
+
+
+def drawn_as_tracked(fit: Fit, motion: Motion, chosen: list[int], crops: list[Crops]) -> list[Render]:
+    """Renders of chosen crops in the poses and exposures that their neighbors in the training set suggest."""
+    train, wanted = motion[torch.tensor(fit.train)], motion[torch.tensor(chosen)]
+    if fit.config.refine_pose:
+        wanted = carried_over(train, fit.pose.refined(), wanted)
+    exposures = between(fit.exposure.values, train.times_s, wanted.times_s)
+    poses = PoseRefinement.of(wanted, rotation_lr=0.0, transl_lr=0.0, decay=0.0, smoothness=0.0)
+    return [_drawn(fit, poses, row, crop, exposures[row : row + 1]) for row, crop in enumerate(crops)]
 
 
 def fit_pose(fit: Fit, refinement: PoseRefinement, row: int, i: int, exposure: Float[Tensor, "1 3"]) -> None:
@@ -117,7 +162,8 @@ def score_frame(render: Render, crop: Crops) -> FrameScore:
     )
 
 
-def _scores(fitted: list[FrameScore], plain: list[FrameScore], background: str) -> Scores:
+def _scores(frames: list[FrameScores], background: str) -> Scores:
+    fitted, plain = [f.fitted for f in frames], [f.plain for f in frames]
     return Scores(
         psnr_box_fitpose_db=fmean(s.psnr_box_db for s in fitted),
         psnr_box_db=fmean(s.psnr_box_db for s in plain),
@@ -127,4 +173,21 @@ def _scores(fitted: list[FrameScore], plain: list[FrameScore], background: str) 
         psnr_masked_db=fmean(s.psnr_masked_db for s in plain),
         background=background,
         n_frames=len(fitted),
+        noiseless=_noiseless(frames),
+    )
+
+
+def _noiseless(frames: list[FrameScores]) -> NoiselessScores | None:
+    fitted = [f.fitted_noiseless for f in frames if f.fitted_noiseless is not None]
+    plain = [f.plain_noiseless for f in frames if f.plain_noiseless is not None]
+    video = [f.video_noiseless for f in frames if f.video_noiseless is not None]
+    if len(video) < len(frames):
+        return None
+    return NoiselessScores(
+        psnr_box_fitpose_db=fmean(s.psnr_box_db for s in fitted),
+        psnr_box_db=fmean(s.psnr_box_db for s in plain),
+        ssim_box_fitpose=fmean(s.ssim_box for s in fitted),
+        ssim_box=fmean(s.ssim_box for s in plain),
+        video_psnr_box_db=fmean(s.psnr_box_db for s in video),
+        video_ssim_box=fmean(s.ssim_box for s in video),
     )

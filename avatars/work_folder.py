@@ -61,6 +61,11 @@ class WorkFolder:
             self.path.parent.rmdir()
 
 
+def holds_only_work(folder: str | Path) -> bool:
+    """Whether a job's pieces, and nothing else, lie in `folder`."""
+    return is_unfinished(folder) and [path.name for path in Path(folder).iterdir()] == [NAME]
+
+
 def is_unfinished(folder: str | Path) -> bool:
     """Whether `folder` holds a job's pieces."""
     return (Path(folder) / NAME / JOB).is_file()

@@ -1,43 +1,54 @@
 """How well and how fast avatars are fitted: studio captures, tracked from their pixels, scored on frames never fitted.
 
-python scripts/benchmark_fit.py --json fit.json            # six people, 324 frames at 512 x 512
-python scripts/benchmark_fit.py --json fit.json --quick    # one person
-python scripts/benchmark_fit.py --ablations                # each part of the recipe off once, as a table
+python scripts/benchmark_fit.py --json fit.json --quick                   # one person
+python scripts/benchmark_fit.py --json fit.json --work runs/benchmark     # six people, 324 frames at 512 x 512
+python scripts/benchmark_fit.py --json fit.json --work runs/benchmark --ablation
 
-Every person is fitted twice: from the tracked poses and from the true ones (`psnr_true_pose_db`, the ceiling). Held-out
-frames are every eighth; "box" is the person's box over the room as it truly is behind them in that frame, with their
-shadow on it. `psnr_novel_pose_db` has four actions that were never filmed for the fit, in their true poses, before the
-same lights. Captures carry sensor noise and compression: a perfect avatar would reach about 39 dB and an SSIM of 0.96.
+Every person is filmed and goes through `avatars fit`, in a process of its own: `total_s` is that command from its
+checks to its report, scoring included, and `peak_gib` its peak memory. A second fit starts from the true poses
+(`psnr_true_pose_db`, the ceiling of what better tracking could give). Held-out frames are every eighth; "box" is the
+person's box over the room as it truly is behind them in that frame, with their shadow on it. `psnr_novel_pose_db` has
+actions that were never filmed for the fit, in their true poses, before the same lights. Captures carry sensor noise and
+compression, which no avatar can draw: `ssim_box_cap` and `psnr_box_cap_db` are the scores of the filmed frames against
+the same frames without noise, and the keys with `noiseless` are the avatar's against those.
+
+With `--work`, captures, fits and numbers are kept, and a run that was interrupted goes on; numbers belong to one state
+of the package's code, and are measured anew for another.
 """
 
 from __future__ import annotations
 
-import resource
+import hashlib
+import multiprocessing
+import shutil
 import tempfile
-import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import tyro
 
-from avatars.fit_config import FitConfig, Quality
+from avatars.fit_config import FitConfig, FitWeights, Quality, Stage
 
 if TYPE_CHECKING:
     from avatars.avatar import Avatar
-    from avatars.body import Body
-    from avatars.fitting import FitResult
     from avatars.motion import Motion
-    from avatars.progress import StageClock
     from avatars.studio.capture import Capture
     from avatars.tracking import Track
 
-Part = Literal["color_init", "refine_pose", "refine_shape", "shading", "exposure", "random_background"]
-PARTS: tuple[Part, ...] = ("color_init", "refine_pose", "refine_shape", "shading", "exposure", "random_background")
+Numbers: TypeAlias = dict[str, Any]
+Part = Literal["color_init", "refine_pose", "connectivity", "coarse_to_fine", "shading"]
+PARTS: tuple[Part, ...] = ("color_init", "refine_pose", "connectivity", "coarse_to_fine", "shading")
 ROOMS_EVERY = 8
+FULL_SIZE = 400
+"""Videos smaller than this are for trying the script out; the check of captures refuses them."""
 NOVEL_FRAMES = 6
 """Of each action."""
+MINUTES = {"capture": 1.0, "actions": 2.5, "standard": 5.0, "draft": 2.0, "high": 9.0}
+"""What a piece takes on two free cores, about; for the estimate that is printed."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +57,8 @@ class FitBenchmark:
 
     json: Path | None = None
     """Where to write the numbers."""
+    work: Path | None = None
+    """Folder that keeps captures, fits and numbers, so that a run can go on where it stopped; default: none is kept."""
     people: int = 6
     first_seed: int = 0
     frames: int = 324
@@ -54,113 +67,304 @@ class FitBenchmark:
     quality: Quality = "standard"
     actions: tuple[str, ...] = ("wave", "kick", "pick_up", "sit_down")
     """Never filmed for the fit; drawn in their true poses."""
-    without: tuple[Part, ...] = ()
-    """Parts of the recipe to leave out."""
     ceiling: bool = True
     """Fit from the true poses, too."""
-    ablations: bool = False
-    """Leave out each part once, and print a table (takes as many times as long)."""
+    ablation: bool = False
+    """Leave out each part of the recipe once, and print a table."""
+    ablation_people: int = 2
+    """How many people that is done for; each takes five more fits."""
     quick: bool = False
     """One person."""
-    captures: Path | None = None
-    """Keep the captures in this folder, and use those that are there."""
 
     def run(self) -> None:
-        """Film, track, fit and score every person; print a table and write the numbers."""
+        """Film, track, fit and score every person; print tables and write the numbers."""
         from avatars.files import write_json
 
+        print(f"about {self.minutes():.0f} min on two free cores, less what is there already", flush=True)
         with tempfile.TemporaryDirectory() as scratch:
-            root = self.captures or Path(scratch)
-            report = self.measured(root)
-            if self.ablations:
-                report["ablations"] = {
-                    part: replace(self, without=(part,), ceiling=False).measured(root)["mean"] for part in PARTS
-                }
-                for part, mean in {"all": report["mean"], **report["ablations"]}.items():
-                    print(f"without {part:<20}" + "".join(f"{mean[key]:9.3f}" for key in ABLATION_KEYS))
+            bench = Bench(self, self.work or Path(scratch))
+            report = self.measured(bench)
+            if self.ablation:
+                report["ablation"] = self.ablated(bench)
         if self.json is not None:
             write_json(self.json, report)
 
-    def measured(self, root: Path) -> dict[str, Any]:
-        """Numbers of every person and their means, the means also at the top."""
-        count = 1 if self.quick else self.people
-        people = [self.one(seed, root) for seed in range(self.first_seed, self.first_seed + count)]
-        means = {key: fmean(p[key] for p in people) for key in people[0] if isinstance(people[0][key], float)}
+    @property
+    def seeds(self) -> range:
+        """The people."""
+        return range(self.first_seed, self.first_seed + (1 if self.quick else self.people))
+
+    def minutes(self) -> float:
+        """What the whole run takes, about."""
+        work = self.frames / 324 * max(self.size / 512, 0.3) ** 2
+        fits = len(self.seeds) * (1 + self.ceiling) + self.ablation * len(self.ablation_seeds) * len(PARTS)
+        filming = MINUTES["capture"] + MINUTES["actions"] * bool(self.actions)
+        return work * (fits * MINUTES[self.quality] + len(self.seeds) * filming)
+
+    @property
+    def ablation_seeds(self) -> range:
+        """The people of the ablation."""
+        return self.seeds[: self.ablation_people]
+
+    def measured(self, bench: Bench) -> Numbers:
+        """Numbers of every person, and their means (of memory the maximum) at the top."""
+        people = []
+        for seed in self.seeds:
+            numbers = bench.fit(seed)
+            if self.ceiling:
+                ceiling = bench.fit_from_true_poses(seed)
+                numbers |= {
+                    "psnr_true_pose_db": ceiling["psnr_box_db"],
+                    "ssim_true_pose": ceiling["ssim_box_pose_tracked"],
+                }
+            people.append({"seed": seed} | numbers)
+            print_table({str(p["seed"]): p for p in people}, "person")
+        means = mean_of(people)
+        print_table({str(p["seed"]): p for p in people} | {"mean": means}, "person")
         for key, value in means.items():
-            print(f"{key:<28}{value:10.3f}", flush=True)
+            print(f"{key:<36}{value:10.3f}", flush=True)
         settings = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(self).items()}
-        return {**means, "settings": settings, "mean": means, "people": people}
+        return {**means, "settings": settings, "code": bench.code, "people": people}
 
-    def filmed(self, root: Path, seed: int, action: str) -> Capture:
-        """The capture, made where it is missing."""
-        from avatars.studio.capture import Capture, sample_capture
-
-        folder = root / f"person_{seed}_{action}_{self.frames}_{self.size}"
-        if (folder / "camera.json").is_file():
-            return Capture(folder)
-        size_hw = (self.size, self.size)
-        return sample_capture(
-            folder, seed=seed, action=action, frames=self.frames, size_hw=size_hw, rooms_every=ROOMS_EVERY,
-            show_progress=True,
-        )  # fmt: skip
-
-    def one(self, seed: int, root: Path) -> dict[str, Any]:
-        """One person's numbers."""
-        from avatars.body import Body
-        from avatars.progress import StageClock
-        from avatars.tracking import track_video
-
-        capture, body, clock = self.filmed(root, seed, "turn"), Body.load(), StageClock()
-        start = time.perf_counter()
-        track = track_video(capture.video, body=body)
-        track_s = time.perf_counter() - start
-        result = self.fitted(capture, track, body, clock)
-        assert result.scores is not None
-        print(f"person {seed}\n{result.scores.table()}\n{clock.table()}", flush=True)
-        scores = result.scores.as_dict()
-        numbers = {key: scores[key] for key in SCORES} | {
-            "ssim_box": scores["ssim_box_fitpose"],
-            "ssim_box_pose_tracked": scores["ssim_box"],
-            "psnr_novel_pose_db": novel_pose_db(result.avatar, track, capture, self.novel(root, seed)),
-        }
-        fit_s = sum(seconds for stage, seconds in clock.seconds.items() if stage != "score")
-        if self.ceiling:
-            truth = capture.truth()
-            true_track = replace(track, motion=truth.motion, camera=truth.camera)
-            ceiling = self.fitted(capture, true_track, body, StageClock()).scores
-            assert ceiling is not None
-            numbers["psnr_true_pose_db"] = ceiling.psnr_box_db
-        return numbers | {
-            "seed": seed,
-            "track_s": track_s,
-            "fit_s": fit_s,
-            "score_s": clock.seconds["score"],
-            "total_s": track_s + fit_s,
-            "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
-            "coverage": result.coverage,
-            "n_gaussians": len(result.avatar),
-        }
-
-    def fitted(self, capture: Capture, track: Track, body: Body, clock: StageClock) -> FitResult:
-        """A fit scored over the true room."""
-        from avatars.fitting import fit_avatar
-
-        config = replace(FitConfig.preset(self.quality, size_px=self.size), **{part: False for part in self.without})
-        return fit_avatar(capture.video, track, config=config, body=body, truth=capture.rooms(), clock=clock)
-
-    def novel(self, root: Path, seed: int) -> list[Capture]:
-        """The actions that the fit never saw."""
-        return [self.filmed(root, seed, action) for action in self.actions]
+    def ablated(self, bench: Bench) -> dict[str, Numbers]:
+        """Means over the ablation's people with nothing left out, and with each part left out."""
+        rows = {"nothing": mean_of([bench.fit(seed) for seed in self.ablation_seeds])}
+        for part in PARTS:
+            rows[part] = mean_of([bench.fit_without(seed, part) for seed in self.ablation_seeds])
+            print_table(rows, "left out")
+        return rows
 
 
-SCORES = ("psnr_box_fitpose_db", "psnr_box_db", "psnr_masked_fitpose_db", "psnr_masked_db")
-ABLATION_KEYS = ("psnr_box_fitpose_db", "psnr_box_db", "ssim_box", "psnr_novel_pose_db")
+@dataclass(frozen=True)
+class Bench:
+    """The pieces of a benchmark, each made once and then read."""
+
+    settings: FitBenchmark
+    root: Path
+
+    @property
+    def code(self) -> str:
+        """Names the state of the package that the numbers belong to."""
+        import avatars
+
+        digest = hashlib.sha256()
+        for path in sorted(Path(avatars.__path__[0]).rglob("*")):
+            if path.suffix in (".py", ".cpp", ".h"):
+                digest.update(path.read_bytes())
+        return digest.hexdigest()[:12]
+
+    def name(self, seed: int, kind: str) -> str:
+        """Of one person's piece: what determines it, but for the code."""
+        return f"person_{seed}_{kind}_{self.settings.frames}_{self.settings.size}"
+
+    def filmed(self, seed: int, action: str) -> Path:
+        """Folder of a capture."""
+        folder = self.root / "captures" / self.name(seed, action)
+        if not folder.is_dir():
+            in_own_process(film, folder, seed, action, self.settings.frames, self.settings.size)
+        return folder
+
+    def fit(self, seed: int) -> Numbers:
+        """`avatars fit` on a person's turn, and its scores."""
+        capture, actions = self.filmed(seed, "turn"), [self.filmed(seed, a) for a in self.settings.actions]
+        settings = self.settings
+        return self._numbers(
+            seed, settings.quality, lambda folder: in_own_process(fit, folder, capture, actions, settings)
+        )
+
+    def fit_from_true_poses(self, seed: int) -> Numbers:
+        """The same fit where tracking makes no mistake; masks are the tracked ones."""
+        return self._refit(seed, "true_poses", None)
+
+    def fit_without(self, seed: int, part: Part) -> Numbers:
+        """The same fit, from the same track, with a part of the recipe left out."""
+        return self._refit(seed, f"without_{part}", part)
+
+    def _refit(self, seed: int, kind: str, part: Part | None) -> Numbers:
+        self.fit(seed)  # for its track
+        capture, actions = self.filmed(seed, "turn"), [self.filmed(seed, a) for a in self.settings.actions]
+        track = self._folder(seed, self.settings.quality) / "avatar" / "track"
+        return self._numbers(
+            seed,
+            f"{self.settings.quality}_{kind}",
+            lambda folder: in_own_process(refit, folder, capture, track, actions, self.settings, part),
+        )
+
+    def _folder(self, seed: int, kind: str) -> Path:
+        return self.root / f"fits_{self.code}" / self.name(seed, kind)
+
+    def _numbers(self, seed: int, kind: str, make: Callable[[Path], None]) -> Numbers:
+        """What a piece measured; made where it is missing."""
+        from avatars.files import read_json
+
+        folder = self._folder(seed, kind)
+        if not folder.is_dir():
+            make(folder)
+        return read_json(folder / "numbers.json")
 
 
-def novel_pose_db(avatar: Avatar, track: Track, turn: Capture, actions: list[Capture]) -> float:
-    """Mean PSNR in the person's box over the true room, of true poses that were never filmed for the fit.
+# The pieces: each fills a folder aside, which then takes its name
 
-    The light was fitted in the track's world, so the true motions are brought there by way of the camera of the turn.
+
+def in_own_process(make: Callable[..., None], folder: Path, *arguments: Any) -> None:
+    """Fill a folder in a fresh process, so that its peak memory is its own; the folder appears whole or not at all."""
+    aside = folder.with_name(folder.name + ".unfinished")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        pool.submit(make, aside, *arguments).result()
+    aside.rename(folder)
+
+
+def film(folder: Path, seed: int, action: str, frames: int, size: int) -> None:
+    """A studio capture with what scoring needs."""
+    from avatars.studio.capture import sample_capture
+
+    sample_capture(
+        folder, seed=seed, action=action, frames=frames, size_hw=(size, size), rooms_every=ROOMS_EVERY,
+        show_progress=True,
+    )  # fmt: skip
+
+
+def fit(folder: Path, capture: Path, actions: list[Path], settings: FitBenchmark) -> None:
+    """`avatars fit`, timed from its first check to its report; then the scores in poses it never saw."""
+    import time
+
+    from avatars.files import write_json
+    from avatars.fit_command import FitCommand
+    from avatars.progress import StageClock
+    from avatars.tracking import Track
+
+    command = FitCommand(
+        capture / "capture.mp4", folder / "avatar", quality=settings.quality, size=settings.size,
+        truth_background=capture / "rooms.npz", force=settings.size < FULL_SIZE,
+    )  # fmt: skip
+    clock, start = StageClock(), time.perf_counter()
+    command.check()
+    result = command.fit(clock)
+    total_s, peak = time.perf_counter() - start, peak_gib()
+    assert result.scores is not None
+    print(f"{result.scores.table()}\n{clock.table()}", flush=True)
+    track = Track.load(folder / "avatar" / "track")
+    fit_s = sum(seconds for stage, seconds in clock.seconds.items() if stage.startswith(("frames", "fit")))
+    times = {"track_s": clock.seconds["track"], "fit_s": fit_s, "score_s": clock.seconds["score"], "total_s": total_s}
+    numbers = numbers_of(result.scores.as_dict()) | times | {"peak_gib": peak, "coverage": result.coverage}
+    numbers |= novel_numbers(result.avatar, track, capture, actions)
+    write_json(folder / "numbers.json", numbers | {"n_gaussians": len(result.avatar)})
+
+
+def refit(
+    folder: Path, capture: Path, track_folder: Path, actions: list[Path], settings: FitBenchmark, part: Part | None
+) -> None:
+    """A fit from the track of another, without a part of the recipe, or (None) with the true poses and camera."""
+    from avatars.clean_plate import ShadedRooms
+    from avatars.files import write_json
+    from avatars.fitting import fit_avatar
+    from avatars.progress import StageClock
+    from avatars.studio.capture import Capture
+    from avatars.tracking import Track
+
+    track, config = Track.load(track_folder), FitConfig.preset(settings.quality, size_px=settings.size)
+    if part is None:
+        truth = Capture(capture).truth()
+        track = replace(track, motion=truth.motion, camera=truth.camera)
+        config = replace(config, refine_pose=False, refine_shape=False)
+    else:
+        config = without(config, part)
+    clock, rooms = StageClock(), ShadedRooms.load(capture / "rooms.npz")
+    result = fit_avatar(capture / "capture.mp4", track, config=config, truth=rooms, clock=clock)
+    assert result.scores is not None
+    print(f"{result.scores.table()}\n{clock.table()}", flush=True)
+    result.avatar.save(folder / "avatar")
+    fit_s = sum(seconds for stage, seconds in clock.seconds.items() if stage != "score")
+    numbers = numbers_of(result.scores.as_dict()) | {"fit_s": fit_s, "coverage": result.coverage}
+    write_json(folder / "numbers.json", numbers | novel_numbers(result.avatar, track, capture, actions))
+
+
+def without(config: FitConfig, part: Part) -> FitConfig:
+    """The recipe less one part; what is left takes about as long."""
+    if part == "connectivity":
+        free = replace(config.weights, smooth_offset=0.0, smooth_scale=0.0, smooth_color=0.0, pull=0.0)
+        assert isinstance(free, FitWeights)
+        return replace(config, weights=free)
+    if part == "coarse_to_fine":
+        last = config.stages[-1]
+        iterations = sum(stage.iterations for stage in config.stages)
+        return replace(config, stages=(Stage(last.level, last.density, iterations, last.batch),))
+    return replace(config, **{part: False})
+
+
+# Numbers
+
+SHOWN = (
+    "psnr_box_fitpose_db", "psnr_box_db", "psnr_masked_fitpose_db", "psnr_masked_db", "ssim_box", "ssim_box_noiseless",
+    "psnr_novel_pose_db", "psnr_true_pose_db", "track_s", "fit_s", "total_s", "peak_gib",
+)  # fmt: skip
+
+
+def numbers_of(scores: Numbers) -> Numbers:
+    """The benchmark's keys from a fit's scores; SSIM is that with the pose fitted, unless its name says otherwise."""
+    numbers = {key: value for key, value in scores.items() if key.startswith("psnr")}
+    numbers |= {"ssim_box": scores["ssim_box_fitpose"], "ssim_box_pose_tracked": scores["ssim_box"]}
+    clean = scores["noiseless"]
+    return numbers | {
+        "psnr_box_noiseless_fitpose_db": clean["psnr_box_fitpose_db"],
+        "psnr_box_noiseless_db": clean["psnr_box_db"],
+        "ssim_box_noiseless": clean["ssim_box_fitpose"],
+        "ssim_box_noiseless_pose_tracked": clean["ssim_box"],
+        "psnr_box_cap_db": clean["video_psnr_box_db"],
+        "ssim_box_cap": clean["video_ssim_box"],
+    }
+
+
+def mean_of(people: list[Numbers]) -> Numbers:
+    """Means of what every person has; of memory the maximum."""
+    keys = [key for key, value in people[0].items() if isinstance(value, float) and all(key in p for p in people)]
+    return {key: (max if key == "peak_gib" else fmean)(p[key] for p in people) for key in keys}
+
+
+def print_table(rows: dict[str, Numbers], what: str) -> None:
+    """Rows of numbers under short heads."""
+    shown = [key for key in SHOWN if any(key in row for row in rows.values())]
+    heads = [key.removesuffix("_db").replace("psnr_", "").replace("_pose", "") for key in shown]
+    print("".join([f"{what:<16}", *(f"{head:>{max(len(head), 7) + 2}}" for head in heads)]))
+    for name, row in rows.items():
+        cells = [
+            f"{f'{row[key]:.4f}' if key.startswith('ssim') else f'{row[key]:.2f}':>{max(len(head), 7) + 2}}"
+            if key in row
+            else " " * (max(len(head), 7) + 2)
+            for key, head in zip(shown, heads, strict=True)
+        ]
+        print("".join([f"{name:<16}", *cells]), flush=True)
+
+
+def peak_gib() -> float:
+    """Of this process so far."""
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def novel_numbers(avatar: Avatar, track: Track, turn: Path, actions: list[Path]) -> Numbers:
+    """PSNR of poses that were never filmed for the fit: the mean, and each action's."""
+    from avatars.studio.capture import Capture
+
+    if not actions:
+        return {}
+    found = {
+        Capture(a).folder.name.split("_", 2)[2]: novel_pose_db(avatar, track, Capture(turn), Capture(a))
+        for a in actions
+    }
+    box, masked = (fmean(pair[i] for pair in found.values()) for i in (0, 1))
+    by_action = {name: round(pair[0], 3) for name, pair in found.items()}
+    return {"psnr_novel_pose_db": box, "psnr_novel_pose_masked_db": masked, "novel_by_action": by_action}
+
+
+def novel_pose_db(avatar: Avatar, track: Track, turn: Capture, action: Capture) -> tuple[float, float]:
+    """Mean PSNR in the person's box over the true room, and masked, of an action's true poses.
+
+    The light was fitted in the track's world, so the true motion is brought there by way of the camera of the turn.
+    One camera cannot tell a person's size from their distance: the avatar is put where it looks as tall as the person.
     """
     import torch
 
@@ -168,36 +372,39 @@ def novel_pose_db(avatar: Avatar, track: Track, turn: Capture, actions: list[Cap
     from avatars.rasterizer import rasterize
     from avatars.video import load_frames
 
+    truth, rooms, (frames, _) = action.truth(), action.rooms(), load_frames(action.video)
     T_track_true = torch.linalg.inv(track.camera.T_cam_world) @ turn.truth().camera.T_cam_world
-    found = []
-    for capture in actions:
-        truth, rooms, (frames, _) = capture.truth(), capture.rooms(), load_frames(capture.video)
-        motion = in_world(truth.motion, avatar, T_track_true)
-        camera = replace(truth.camera, T_cam_world=truth.camera.T_cam_world @ torch.linalg.inv(T_track_true))
-        for i in rooms.frames[:: max(len(rooms.frames) // NOVEL_FRAMES, 1)]:
-            with torch.no_grad():
-                render = rasterize(avatar.posed(motion[i : i + 1], lit=True), camera)
-            room, frame = (torch.from_numpy(x.copy()).permute(2, 0, 1).float() / 255 for x in (rooms.at(i), frames[i]))
-            image = (render.rgb + (1 - render.alpha) * room)[0].clamp(0, 1)
-            rows, columns = torch.nonzero(torch.from_numpy(truth.masks[i]) > 127).unbind(-1)
-            box = (..., slice(int(rows.min()), int(rows.max()) + 1), slice(int(columns.min()), int(columns.max()) + 1))
-            found.append(psnr(image[box], frame[box]))
-    return fmean(found)
+    T_cam_track = truth.camera.T_cam_world @ torch.linalg.inv(T_track_true)
+    motion = in_track_world(truth.motion, avatar, truth.camera.T_cam_world, T_cam_track)
+    camera, found = replace(truth.camera, T_cam_world=T_cam_track), []
+    for i in rooms.frames[:: max(len(rooms.frames) // NOVEL_FRAMES, 1)]:
+        with torch.no_grad():
+            render = rasterize(avatar.posed(motion[i : i + 1], lit=True), camera)
+        room, frame = (torch.from_numpy(x.copy()).permute(2, 0, 1).float() / 255 for x in (rooms.at(i), frames[i]))
+        image = (render.rgb + (1 - render.alpha) * room)[0].clamp(0, 1)
+        mask = torch.from_numpy(truth.masks[i]) / 255.0
+        rows, columns = torch.nonzero(mask > 0.5).unbind(-1)
+        box = (..., slice(int(rows.min()), int(rows.max()) + 1), slice(int(columns.min()), int(columns.max()) + 1))
+        found.append((psnr(image[box], frame[box]), psnr(image, frame, mask)))
+    return fmean(pair[0] for pair in found), fmean(pair[1] for pair in found)
 
 
-def in_world(motion: Motion, avatar: Avatar, T_there_here: Any) -> Motion:
-    """A true motion in another world, its pelvis where it truly is, on the avatar's own shape."""
+def in_track_world(motion: Motion, avatar: Avatar, T_cam_true: Any, T_cam_track: Any) -> Motion:
+    """A true motion on the avatar's own shape and in the track's world, the pelvis on the same ray of the camera."""
     import torch
 
     from avatars.rotations import axis_angle_from_matrix, matrix_from_axis_angle
 
-    def pelvis(betas: torch.Tensor) -> torch.Tensor:
-        return avatar.body.pose(torch.zeros(1, 55, 3), betas).joints[0, 0]
+    def rest(betas: torch.Tensor) -> torch.Tensor:
+        return avatar.body.pose(torch.zeros(1, 55, 3), betas).joints[0, :22]
 
-    R, t = T_there_here[:3, :3], T_there_here[:3, 3]
+    true, ours = rest(motion.betas), rest(avatar.betas)
+    size = float((ours - ours.mean(0)).norm() / (true - true.mean(0)).norm())
+    T_track_cam = torch.linalg.inv(T_cam_track)
+    in_camera = (true[0] + motion.transl) @ T_cam_true[:3, :3].T + T_cam_true[:3, 3]
     poses = motion.poses.clone()
-    poses[:, 0] = axis_angle_from_matrix(R @ matrix_from_axis_angle(motion.poses[:, 0]))
-    transl = (pelvis(motion.betas) + motion.transl) @ R.T + t - pelvis(avatar.betas)
+    poses[:, 0] = axis_angle_from_matrix(T_track_cam[:3, :3] @ T_cam_true[:3, :3] @ matrix_from_axis_angle(poses[:, 0]))
+    transl = (size * in_camera) @ T_track_cam[:3, :3].T + T_track_cam[:3, 3] - ours[0]
     return replace(motion, poses=poses, transl=transl)
 
 

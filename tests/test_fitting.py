@@ -10,15 +10,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from made_up_turn import BETAS, FRAMES, SIZE, TINY, MadeUpTurn, make_turn, turning
 
 from avatars.avatar import Avatar
 from avatars.binding import spread_over
 from avatars.body import Body
-from avatars.camera import Camera
 from avatars.clean_plate import CleanPlate, estimate_clean_plate
 from avatars.color_init import SeenColors, fill_unseen
 from avatars.crops import LEVELS, sharpened, windows_around
-from avatars.drawing import draw
 from avatars.errors import InputError
 from avatars.fit_config import FitConfig, Stage
 from avatars.fitting import fit_avatar, held_out_frames
@@ -31,11 +30,6 @@ from avatars.rig import Rig
 from avatars.rotations import matrix_from_axis_angle
 from avatars.row_adam import RowAdam
 from avatars.ties import Ties
-from avatars.video import write_video
-
-SIZE, FRAMES = 96, 16
-BETAS = torch.zeros(20)
-
 
 # Measures
 
@@ -155,21 +149,8 @@ def test_a_column_without_gradient_stays() -> None:
     assert float(rows.values[1].abs().max()) == 0.0
 
 
-def some_motion(body: Body, frames: int = FRAMES) -> Motion:
-    angle = torch.linspace(0, 2 * math.pi, frames + 1)[:-1]
-    poses = torch.zeros(frames, 55, 3)
-    poses[:, 0, 1] = (angle + math.pi) % (2 * math.pi) - math.pi
-    poses[:, 16, 2], poses[:, 17, 2] = -0.9, 0.9
-    transl = torch.zeros(frames, 3)
-    transl[:, 1] = -body.pose(poses[:1], BETAS).vertices()[0, :, 1].min()
-    return Motion(
-        poses, transl, BETAS, torch.zeros(frames, 10), torch.arange(frames).double() / 18,
-        torch.ones(frames, dtype=torch.bool), body.sha256, "turn",
-    )  # fmt: skip
-
-
 def test_corrections_carry_over_to_the_frames_between(body: Body) -> None:
-    motion = some_motion(body, 9)
+    motion = turning(body, 9)
     train, unseen = motion[0::2], motion[1::2]
     lean = matrix_from_axis_angle(torch.tensor([0.1, 0.0, 0.0]))
     from avatars.rotations import axis_angle_from_matrix
@@ -185,7 +166,7 @@ def test_corrections_carry_over_to_the_frames_between(body: Body) -> None:
 
 
 def test_jitter_of_an_unseen_frame_is_damped_between_near_frames_only(body: Body) -> None:
-    motion = some_motion(body, 9)
+    motion = turning(body, 9)
     motion.transl[3, 0] += 0.04
     for slow, left in ((1.0, 0.016), (9.0, 0.04)):
         timed = replace(motion, times_s=motion.times_s * slow)
@@ -275,32 +256,8 @@ def body() -> Body:
 
 
 @pytest.fixture(scope="module")
-def capture(body: Body, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
-    """A two-colored figure that turns before a gray gradient, drawn by the rasterizer; and its exact track."""
-    binding = spread_over(body, body.shaped(BETAS)[0], 6000)
-    rig = Rig.build(body, binding, BETAS)
-    p = on_the_surface(rig, rig.neighbors())
-    upper = rig.surface[:, 1] > rig.surface[:, 1].mean()
-    p.albedo = torch.where(upper[:, None], torch.tensor([0.8, 0.3, 0.2]), torch.tensor([0.2, 0.4, 0.7]))
-    motion = some_motion(body)
-    camera = Camera.level(focal_px=SIZE * 1.1, size_hw=(SIZE, SIZE), height_m=0.9, distance_m=2.4)
-    room = torch.linspace(0.3, 0.6, SIZE).expand(3, SIZE, SIZE)
-    frames, masks = np.empty((FRAMES, SIZE, SIZE, 3), np.uint8), torch.empty(FRAMES, SIZE, SIZE, dtype=torch.uint8)
-    with torch.no_grad():
-        for i in range(FRAMES):
-            posed = body.pose(motion.poses[i : i + 1], BETAS, motion.transl[i : i + 1])
-            render = draw(rig, p, posed, camera, torch.zeros(1, 3))
-            image = render.rgb[0] + (1 - render.alpha[0]) * room
-            frames[i] = (image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
-            masks[i] = (render.alpha[0, 0] * 255).byte()
-    folder = tmp_path_factory.mktemp("capture")
-    video = write_video(folder / "turn.mp4", frames, times_s=motion.times_s.numpy(), crf=8)
-    empty = (room * 255).round().byte().permute(1, 2, 0).numpy()
-    plate = CleanPlate(empty, np.ones((SIZE, SIZE), bool), "true")
-    return SimpleNamespace(room=plate, video=video, motion=motion, camera=camera, masks=masks, rig=rig, upper=upper)
-
-
-TINY = FitConfig(size_px=SIZE, n_gaussians=1500, stages=(Stage(2, 0.5, 30, 2), Stage(1, 1.0, 40)))
+def capture(body: Body, tmp_path_factory: pytest.TempPathFactory) -> MadeUpTurn:
+    return make_turn(body, tmp_path_factory.mktemp("capture"))
 
 
 def test_a_fit_recovers_the_colors_and_scores_well_on_frames_it_never_saw(capture, body: Body) -> None:

@@ -149,7 +149,7 @@ def capture(
     `samples` squared rays per pixel hit the person; `noise` scales the sensor's noise (0 none). The truth is
     `motion.npz`, `camera.json`, `truth.npz`, `background.png`, `background_depth.npy`, `person.json` and, with
     `keep_depth`, `depth.npz`, and with `rooms_every`, `rooms.npz`: every so many frames, from the middle of the first
-    so many, the room with the person's shadow but without the person.
+    so many, the room with the person's shadow but without the person, and that frame without noise.
     Raises InputError when the folder is not empty.
     """
     folder = require_fresh_folder(folder, what="A capture")
@@ -178,11 +178,13 @@ def capture(
 def film_rooms(
     person: Person, motion: Motion, room: Room, plate: Plate, camera: Camera, frames: list[int]
 ) -> ShadedRooms:
-    """The room behind the person in chosen frames, their shadow on it."""
-    studio = Studio(person.surface, plate, camera, room.light)
+    """The room behind the person in chosen frames, their shadow on it; and those frames without noise."""
+    studio = Studio(person.surface, plate, camera, room.light, noise=0.0)
     with torch.no_grad():
         A = person.body.pose_motion(motion).A_world_rest.double().numpy()
-    return ShadedRooms(tuple(frames), np.stack([studio.shoot_room(person.surface.posed(A[i])) for i in frames]))
+    posed = [person.surface.posed(A[i]) for i in frames]
+    rooms = np.stack([studio.shoot_room(vertices) for vertices in posed])
+    return ShadedRooms(tuple(frames), rooms, np.stack([studio.shoot(vertices, 0).rgb for vertices in posed]))
 
 
 def furnished(room: Room, performance: Act) -> Room:

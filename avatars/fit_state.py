@@ -1,0 +1,86 @@
+"""A fit under way, kept in a file from time to time, so that killed work goes on to the very same avatar."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from avatars.binding import Binding
+from avatars.files import atomic_path
+from avatars.fit_stage import StageRun
+from avatars.gaussian_parameters import GaussianParameters
+from avatars.rig import Rig
+from avatars.ties import Ties
+
+if TYPE_CHECKING:
+    from avatars.fitting import Fit
+
+EVERY_S = 20.0
+"""Between two writings, which take about a tenth of a second."""
+
+
+@dataclass(slots=True)
+class Keeper:
+    """Writes a fit to a file now and then; without a path it does nothing."""
+
+    path: Path | None
+    every_s: float = EVERY_S
+    _written_s: float = field(default_factory=time.monotonic)
+
+    def keep(self, fit: Fit) -> None:
+        """Write the fit if the last time is long ago; the file is whole at any time."""
+        if self.path is None or time.monotonic() - self._written_s < self.every_s:
+            return
+        with atomic_path(self.path) as aside:
+            torch.save(state_of(fit), aside)
+        self._written_s = time.monotonic()
+
+    def restore(self, fit: Fit) -> int:
+        """Take up what the file holds, if it is there. Returns the number of the stage to go on with."""
+        if self.path is None or not self.path.is_file():
+            return 0
+        return put_state(fit, torch.load(self.path, weights_only=True))
+
+
+def state_of(fit: Fit) -> dict[str, Any]:
+    """A fit in the middle of a stage as numbers and tensors."""
+    run, p, rig = fit.run, fit.parameters, fit.rig
+    assert run is not None and p is not None and rig is not None
+    return {
+        "binding": [rig.binding.corners, rig.binding.barycentric, rig.binding.region],
+        "parameters": {name: value.detach() for name, value in p.leaves().items()},
+        "fit": {"betas": fit.betas, "coverage": fit.coverage, "level": fit.level, "losses": fit.losses},
+        "generator": fit.generator.get_state(),
+        "pose": fit.pose.corrections.state(),
+        "exposure": fit.exposure.state(),
+        "stage": {"number": run.number, "step": run.step, "order": run.order, "seen_db": run.seen_db},
+        "flat_at": run.schedule.flat_at,
+        "shape": None if run.shape is None else run.shape.detach(),
+        "optimizer": run.optimizer.state_dict(),
+    }
+
+
+def put_state(fit: Fit, state: dict[str, Any]) -> int:
+    """Put a started fit where `state_of` found it. Returns the number of its stage."""
+    for name, value in state["fit"].items():
+        setattr(fit, name, value)
+    fit.rig = Rig.build(fit.body, Binding(*state["binding"]), fit.betas)
+    fit.ties = Ties.between(fit.rig.binding, fit.rig.neighbors(), fit.config.weights)
+    fit.parameters = GaussianParameters(**state["parameters"]).require_gradients()
+    fit.generator.set_state(state["generator"])
+    fit.pose.corrections.put_state(state["pose"])
+    fit.exposure.put_state(state["exposure"])
+    number = state["stage"]["number"]
+    run = fit.run = StageRun.start(fit, fit.config.stages[number], number)
+    for name, value in state["stage"].items():
+        setattr(run, name, value)
+    run.schedule.flat_at = state["flat_at"]
+    if run.shape is not None:
+        with torch.no_grad():
+            run.shape.copy_(state["shape"])
+    run.optimizer.load_state_dict(state["optimizer"])
+    return number
