@@ -79,10 +79,11 @@ class FitBenchmark:
     def run(self) -> None:
         """Film, track, fit and score every person; print tables and write the numbers."""
         from avatars.files import write_json
+        from avatars.work_folder import WorkFolder
 
         print(f"about {self.minutes():.0f} min on two free cores, less what is there already", flush=True)
         with tempfile.TemporaryDirectory() as scratch:
-            bench = Bench(self, self.work or Path(scratch))
+            bench = Bench(self, WorkFolder.open(self.work or scratch, {}).path, code_state())
             report = self.measured(bench)
             if self.ablation:
                 report["ablation"] = self.ablated(bench)
@@ -135,23 +136,25 @@ class FitBenchmark:
         return rows
 
 
+def code_state() -> str:
+    """Names the state of the package's code that numbers belong to."""
+    import avatars
+
+    digest = hashlib.sha256()
+    for path in sorted(Path(avatars.__path__[0]).rglob("*")):
+        if path.suffix in (".py", ".cpp", ".h"):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
 @dataclass(frozen=True)
 class Bench:
     """The pieces of a benchmark, each made once and then read."""
 
     settings: FitBenchmark
     root: Path
-
-    @property
-    def code(self) -> str:
-        """Names the state of the package that the numbers belong to."""
-        import avatars
-
-        digest = hashlib.sha256()
-        for path in sorted(Path(avatars.__path__[0]).rglob("*")):
-            if path.suffix in (".py", ".cpp", ".h"):
-                digest.update(path.read_bytes())
-        return digest.hexdigest()[:12]
+    code: str
+    """As `code_state`."""
 
     def name(self, seed: int, kind: str) -> str:
         """Of one person's piece: what determines it, but for the code."""
