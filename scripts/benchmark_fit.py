@@ -83,7 +83,8 @@ class FitBenchmark:
 
         print(f"about {self.minutes():.0f} min on two free cores, less what is there already", flush=True)
         with tempfile.TemporaryDirectory() as scratch:
-            bench = Bench(self, WorkFolder.open(self.work or scratch, {}).path, code_state())
+            work = WorkFolder.open(self.work or scratch, {})  # its lock is held as long as it lives
+            bench = Bench(self, work.path, code_state())
             report = self.measured(bench)
             if self.ablation:
                 report["ablation"] = self.ablated(bench)
