@@ -7,11 +7,13 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from avatars.crops import Crops
 
+UNSEEN, TRUSTED = 0.02, 0.2
+"""Shares of the coverage of what is seen well, up to which a color is a guess, and from which it is sure."""
 DEPTH_TOLERANCE_M = 0.025
 """How far behind the rendered depth a point may lie and still count as seen."""
 
@@ -38,6 +40,21 @@ class SeenColors:
     rgb: Float[Tensor, "n 3"]
     coverage: Float[Tensor, " n"]
     """Sum of the weights of the frames that saw the point; 0 where none did."""
+
+    @property
+    def best(self) -> float:
+        """Coverage of what is seen well."""
+        return float(self.coverage.quantile(0.9))
+
+    @property
+    def unseen(self) -> Bool[Tensor, " n"]:
+        """Points whose color is a guess."""
+        return self.coverage <= UNSEEN * self.best
+
+    @property
+    def trust(self) -> Float[Tensor, " n"]:
+        """From 0 for points that no frame shows to 1 for those that many do."""
+        return (self.coverage / (TRUSTED * max(self.best, 1e-12))).clamp(0, 1)
 
 
 def seen_colors(sightings: Iterable[Sighting], *, rounds: int = 3, tolerance: float = 0.1) -> SeenColors:
@@ -76,17 +93,15 @@ def _observe(s: Sighting) -> tuple[Float[Tensor, "n 3"], Float[Tensor, " n"]]:
     return torch.stack([r, g, b], -1) / s.gain, weight
 
 
-def fill_unseen(
-    seen: SeenColors, rest: Float[Tensor, "n 3"], *, least_coverage: float, k: int = 4
-) -> Float[Tensor, "n 3"]:
-    """Colors with every badly seen point given the mean of its nearest well seen ones, or of their mirror images.
+def fill_unseen(seen: SeenColors, rest: Float[Tensor, "n 3"], *, k: int = 4) -> Float[Tensor, "n 3"]:
+    """Colors with every unseen point given the mean of its nearest well seen ones, or of their mirror images.
 
     The mirror plane is x = 0 of the T-pose: what only the left side shows is a better guess for the right than the
     nearest color is.
     """
     from scipy.spatial import KDTree
 
-    good = seen.coverage > least_coverage
+    good = ~seen.unseen
     if not bool(good.any()):
         return torch.full_like(seen.rgb, 0.5)
     if bool(good.all()):

@@ -31,6 +31,8 @@ class FitWeights:
     """Laplacian of offsets, per spacing."""
     smooth_scale: float = 0.002
     smooth_color: float = 0.001
+    rarely_seen: float = 0.1
+    """Added to the three above for what no frame shows well."""
     stiff_hands: float = 10.0
     """How much stiffer hands are tied than the rest."""
     pull: float = 0.0005

@@ -53,7 +53,7 @@ def state_of(fit: Fit) -> dict[str, Any]:
     return {
         "binding": [rig.binding.corners, rig.binding.barycentric, rig.binding.region],
         "parameters": {name: value.detach() for name, value in p.leaves().items()},
-        "fit": {"betas": fit.betas, "coverage": fit.coverage, "level": fit.level, "losses": fit.losses},
+        "fit": {"betas": fit.betas, "trust": fit.trust, "level": fit.level, "losses": fit.losses},
         "generator": fit.generator.get_state(),
         "pose": fit.pose.corrections.state(),
         "exposure": fit.exposure.state(),
@@ -69,7 +69,7 @@ def put_state(fit: Fit, state: dict[str, Any]) -> int:
     for name, value in state["fit"].items():
         setattr(fit, name, value)
     fit.rig = Rig.build(fit.body, Binding(*state["binding"]), fit.betas)
-    fit.ties = Ties.between(fit.rig.binding, fit.rig.neighbors(), fit.config.weights)
+    fit.ties = Ties.between(fit.rig.binding, fit.rig.neighbors(), fit.config.weights, fit.trust)
     fit.parameters = GaussianParameters(**state["parameters"]).require_gradients()
     fit.generator.set_state(state["generator"])
     fit.pose.corrections.put_state(state["pose"])

@@ -78,6 +78,8 @@ class Fit:
     generator: torch.Generator
     rig: Rig | None = None
     ties: Ties | None = None
+    trust: Tensor | None = None
+    """How well the frames show each Gaussian, as `SeenColors.trust`."""
     parameters: GaussianParameters | None = None
     coverage: float = 0.0
     level: int = 0
@@ -138,6 +140,8 @@ def fit_avatar(
             if fit.run is None:
                 enter(fit, config.stages[number], number)
             run_stage(fit, watch, keeper)
+    with clock.stage("fit unseen"):
+        finish(fit)
     with clock.stage("score"):
         scores, whole = score_held_out(fit, motion, held_out)
     avatar = fit.avatar().with_card(
@@ -193,14 +197,23 @@ def enter(fit: Fit, stage: Stage, number: int) -> None:
     if stage.level < 4 <= fit.level:  # coarse Gaussians are fat: to fill a silhouette they lie too far inside it
         parameters.offsets = torch.zeros_like(parameters.offsets)
     fit.rig, fit.parameters, fit.level = rig, parameters, stage.level
-    fit.ties = Ties.between(binding, neighbors, fit.config.weights)
+    seen = look(fit, stage.level)
     if fit.config.color_init:
-        seen = look(fit, stage.level)
-        least = 0.02 * float(seen.coverage.quantile(0.9)) if len(binding) < 1e6 else 0.0
-        parameters.albedo = fill_unseen(seen, rig.surface + parameters.offsets, least_coverage=least).clamp(0, 1)
-        fit.coverage = float((seen.coverage > least).float().mean())
+        parameters.albedo = fill_unseen(seen, rig.surface + parameters.offsets).clamp(0, 1)
+    fit.trust = seen.trust
+    fit.ties = Ties.between(binding, neighbors, fit.config.weights, fit.trust)
     fit.parameters = parameters.require_gradients()
     fit.run = StageRun.start(fit, stage, number)
+
+
+@torch.no_grad()
+def finish(fit: Fit) -> None:
+    """Give what no frame showed the color of its neighbors or mirror image again: ties have smeared it meanwhile."""
+    assert fit.rig is not None and fit.parameters is not None
+    seen = look(fit, fit.level)
+    p = fit.parameters = fit.parameters.require_gradients(False)
+    p.albedo = fill_unseen(replace(seen, rgb=p.albedo), fit.rig.surface + p.offsets)
+    fit.coverage = 1.0 - float(seen.unseen.float().mean())
 
 
 @torch.no_grad()

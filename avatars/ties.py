@@ -35,8 +35,14 @@ class Ties:
     """Weight of |offset|² (in spacings), besides: hands and face belong where the body has them."""
 
     @staticmethod
-    def between(binding: Binding, neighbors: Neighbors, weights: FitWeights) -> Ties:
-        """Build the graph; hands get the stiffest offsets."""
+    def between(
+        binding: Binding, neighbors: Neighbors, weights: FitWeights, trust: Float[Tensor, " n"] | None = None
+    ) -> Ties:
+        """Build the graph; hands get the stiffest offsets, and what is rarely seen (little `trust`) follows the rest.
+
+        Adam moves what has a gradient in few frames far in each of them: a color seen twice at the silhouette would be
+        that of the room behind.
+        """
         n, k = neighbors.index.shape
         flat = neighbors.index.reshape(-1)
         begins = torch.zeros(n + 1, dtype=torch.int32)
@@ -45,6 +51,8 @@ class Ties:
         per_column = [weights.smooth_offset] * 3 + [weights.smooth_scale] * 3 + [weights.smooth_color] * 3
         table = torch.tensor(per_column).repeat(n, 1) / n
         table[binding.region == HAND, :6] *= weights.stiff_hands
+        if trust is not None:
+            table += weights.rarely_seen * (1 - trust).square()[:, None] / n
         pull = torch.full((n, 1), weights.pull / n)
         for region, factor in PULL_BY_REGION.items():
             pull[binding.region == region] *= factor

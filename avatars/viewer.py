@@ -101,7 +101,7 @@ class Viewer:
 
     def _welcome(self, client: viser.ClientHandle) -> None:
         changed = self._changes[client.client_id] = threading.Event()
-        client.camera.position, client.camera.look_at = (0.0, 1.2, 3.6), (0.0, 0.95, 0.0)
+        client.camera.position, client.camera.look_at = (0.0, 1.1, 2.6), (0.0, 0.9, 0.0)
         client.camera.on_update(lambda _: self._moved(changed))
         changed.set()
         self._start(self._serve, client, changed)

@@ -237,7 +237,7 @@ def test_the_empty_room_makes_a_soft_mask_crisp() -> None:
 def test_unseen_points_take_the_color_of_their_mirror_image() -> None:
     rest = torch.tensor([[0.5, 0.0, 0.0], [-0.5, 0.0, 0.0], [0.0, 1.0, 0.0]])
     seen = SeenColors(torch.tensor([[0.9, 0.1, 0.1], [0.0, 0.0, 0.0], [0.2, 0.2, 0.2]]), torch.tensor([1.0, 0.0, 1.0]))
-    filled = fill_unseen(seen, rest, least_coverage=0.1)
+    filled = fill_unseen(seen, rest)
     assert torch.allclose(filled[1], seen.rgb[0], atol=0.01)
     assert torch.equal(filled[[0, 2]], seen.rgb[[0, 2]])
 
