@@ -16,6 +16,8 @@ from avatars.body import JOINT_NAMES, Body
 from avatars.errors import InputError
 from avatars.gaussian_parameters import on_the_surface
 from avatars.motion import Motion
+from avatars.motion_formats import load_motion
+from avatars.pose_prior import PosePrior
 from avatars.rasterizer import rasterize
 from avatars.rendering import framing_camera, read_background, rest_motion, stream_frames
 from avatars.rig import Rig
@@ -246,3 +248,42 @@ def test_pose_correctives_move_the_points_as_they_move_the_vertices(body: Body) 
     posed = with_correctives.pose(moved.poses, BETAS, moved.transl, moved.expression)
     points = rig.pose(posed, torch.zeros(n, 3), torch.zeros(n, 4))
     assert float((points.means - posed.vertices(binding.corners[:, 0])).abs().max()) < 2e-5
+
+
+# Poses it never saw
+
+
+def sampled_poses(count: int) -> torch.Tensor:
+    """Joint angles drawn around rest as far as people bend, within the joints' ranges."""
+    prior, g = PosePrior.human(), torch.Generator().manual_seed(0)
+    poses = prior.rest + prior.spread.clamp_max(1.0) * torch.randn(count, 55, 3, generator=g)
+    poses = torch.minimum(torch.maximum(poses, prior.low), prior.high)
+    poses[:, 0] = 0.0
+    return poses
+
+
+def check_stretch(avatar: Avatar, poses: torch.Tensor) -> None:
+    """No Gaussian grows at all, and hardly any moves away from the surface's Gaussians around it."""
+    neighbors, rest = avatar.rig.neighbors(), avatar.canonical()
+
+    def spread_m(means: torch.Tensor) -> torch.Tensor:
+        return (means[neighbors.index] - means[:, None]).square().sum(-1).mean(-1).sqrt()
+
+    before, torn = spread_m(rest.means).clamp_min(1e-4), 0
+    for pose in poses:
+        posed = avatar.posed_with(avatar.body.pose(pose[None], avatar.betas, torch.zeros(1, 3)))
+        assert torch.equal(posed.scales.expand_as(rest.scales), rest.scales)
+        torn += int((spread_m(posed.means[0]) > 3 * before).sum())
+    assert torn / (len(poses) * len(avatar)) < 1e-3
+
+
+def test_no_gaussian_stretches_in_two_hundred_random_poses(avatar: Avatar) -> None:
+    check_stretch(avatar, sampled_poses(200))
+
+
+def test_no_gaussian_stretches_in_motions_of_real_people(avatar: Avatar, shared_data: Path) -> None:
+    files = sorted((shared_data / "motions" / "cmu").glob("*.bvh"))
+    if not files:
+        pytest.skip("no CMU motions")
+    motions = [load_motion(path, avatar.body) for path in files[::4]]
+    check_stretch(avatar, torch.cat([m.poses[1 :: max(len(m) // 20, 1)][:20] for m in motions]))
