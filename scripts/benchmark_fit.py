@@ -203,6 +203,8 @@ class Bench:
 
         folder = self._folder(seed, kind)
         if not folder.is_dir():
+            if code_state() != self.code:
+                raise RuntimeError("The package's code changed under the benchmark; start it again.")
             make(folder)
         return read_json(folder / "numbers.json")
 
