@@ -1,7 +1,7 @@
-"""A still place -> a camera that pans or is held in a hand: it turns about its center, which a photograph can show.
+"""A still place -> a camera that pans, is held in a hand, or goes a little way round the person.
 
 Turning needs no depth: every ray of the turned camera is a ray of the photograph (Hartley & Zisserman 2004, ch. 8.4).
-Moving sideways would uncover what the photograph has not seen, and is not offered.
+Going round needs depth, and uncovers what the photograph has not seen: `compose.reprojection` tells how much.
 """
 
 from __future__ import annotations
@@ -23,31 +23,49 @@ from compose.ground import pixel_rays
 MARGIN = 0.12
 """Share of the picture on each side that is kept for the camera's turns."""
 
+ORBIT_DEG = 3.0
+MOST_UNSEEN = 0.03
+"""Share of an orbit's view that the photograph may not have seen."""
+
 
 @dataclass(frozen=True, slots=True)
 class CameraMotion:
     """How the camera turns during a clip."""
 
-    kind: Literal["static", "pan", "handheld"] = "static"
+    kind: Literal["static", "pan", "handheld", "orbit"] = "static"
     amount: float = 1.0
-    """1 is a slow pan across what the margin allows, or a calm hand: 0.25 degrees of shake (standard deviation)."""
+    """1 is a slow pan across what the margin allows, or a calm hand: 0.25 degrees of shake (standard deviation), or an
+    orbit of 3 degrees to each side."""
 
     def __post_init__(self) -> None:
-        if self.kind not in ("static", "pan", "handheld"):
-            raise InputError(
-                f"camera: {self.kind!r} is none of static, pan, handheld. An orbit needs views from other sides, which "
-                "a photograph has not."
-            )
+        if self.kind not in ("static", "pan", "handheld", "orbit"):
+            raise InputError(f"camera: {self.kind!r} is none of static, pan, handheld, orbit.")
         if not 0.0 <= self.amount <= 4.0:
             raise InputError(f"camera: amount is {self.amount}, expected 0 to 4.")
 
     def turns(self, frames: int, fps: float, camera: Camera, seed: int) -> Float[Tensor, "frames 3 3"] | None:
-        """Rotations of the camera in its own axes, within the margin; None for a camera that stands still."""
-        if self.kind == "static" or self.amount == 0:
+        """Rotations of the camera in its own axes, within the margin; None for a camera that stands still or goes."""
+        if self.kind in ("static", "orbit") or self.amount == 0:
             return None
         limit = self._limit(camera)
         angles = self._pan(frames, limit, seed) if self.kind == "pan" else self._hand(frames, fps, seed)
         return matrix_from_axis_angle(torch.from_numpy(np.clip(angles, -limit, limit)).float())
+
+    def orbit(
+        self, frames: int, camera: Camera, pivot: Float[Tensor, 3], seed: int
+    ) -> Float[Tensor, "frames 4 4"] | None:
+        """From one side of a point (world) to the other, easing in and out, at the same distance: what takes the still
+        camera's axes to each frame's. None for a camera that does not go."""
+        if self.kind != "orbit" or self.amount == 0:
+            return None
+        side = 1.0 if np.random.default_rng([seed, 7]).random() < 0.5 else -1.0
+        share = torch.cos(torch.linspace(0, math.pi, frames))
+        angle = side * math.radians(ORBIT_DEG) * self.amount * share
+        center = camera.to_camera(pivot[None])[0]
+        R = matrix_from_axis_angle(angle[:, None] * camera.T_cam_world[:3, 1])
+        T = torch.eye(4).repeat(frames, 1, 1)
+        T[:, :3, :3], T[:, :3, 3] = R, center - R @ center
+        return T
 
     @staticmethod
     def _limit(camera: Camera) -> np.ndarray:

@@ -21,6 +21,7 @@ from compose.blend import SOFTNESS_M, softened, to_uint8, visibility
 from compose.camera_motion import reprojection_grid, turned
 from compose.film import Film, add_grain, blurred_over_time, compressed, defocused, lens_grid, warped
 from compose.light import PlaceLight, relit
+from compose.reprojection import NewView, reprojected, solid_depth
 from compose.shadow import ShadowLight, cast_shadow, shade
 
 _REACH_M = 0.08
@@ -74,6 +75,10 @@ class Scene:
     wide: Camera | None = None
     """The camera of `rgb` and `depth_m` when the clip's turns inside it."""
     turns: Float[Tensor, "frames 3 3"] | None = None
+    path: Float[Tensor, "frames 4 4"] | None = None
+    """What takes the still camera's axes to each frame's, for a camera that goes."""
+    solid_m: Float[Tensor, "1 height width"] | None = None
+    """Depth of every pixel of `rgb`, the floor's too, when the camera goes."""
     local_normals: Float[Tensor, "n 3"] | None = None
     """The people's smooth normals in the axes of their Gaussians, one person after the other."""
     still: UInt8[np.ndarray, "height width 3"] = field(default_factory=lambda: np.zeros((0, 0, 3), np.uint8))
@@ -116,6 +121,25 @@ class Scene:
         camera = replace(view, T_cam_world=self.camera.T_cam_world)
         return replace(self, wide=self.camera, camera=camera, turns=turns)
 
+    def going(self, view: Camera, path: Float[Tensor, "frames 4 4"], world: Camera) -> Scene:
+        """The same scene filmed by `view`, which goes along `path` from where the scene's camera stands; `world` is the
+        camera of the scene's picture over the ground y = 0."""
+        none = torch.full((1, *self.camera.size_hw), torch.inf)
+        hiding = none if self.depth_m is None else self.depth_m
+        camera = replace(view, T_cam_world=self.camera.T_cam_world)
+        return replace(
+            self, wide=self.camera, camera=camera, path=path, depth_m=hiding, solid_m=solid_depth(hiding, world)
+        )
+
+    def unseen_share(self) -> float:
+        """Share of the view that the picture has not seen, where the camera's path is farthest out."""
+        return 0.0 if self.path is None else max(self._gone(i).hole_share for i in (0, len(self.path) - 1))
+
+    def _gone(self, index: int) -> NewView:
+        assert self.path is not None and self.wide is not None
+        assert self.depth_m is not None and self.solid_m is not None
+        return reprojected(self.rgb, self.depth_m, self.solid_m, self.wide, self.camera, self.path[index])
+
     @property
     def frame(self) -> UInt8[np.ndarray, "height width 3"]:
         """The place alone, at the first frame."""
@@ -123,6 +147,8 @@ class Scene:
 
     def camera_at(self, index: int) -> Camera:
         """The camera of a frame, in the motion's world."""
+        if self.path is not None:
+            return replace(self.camera, T_cam_world=self.path[index] @ self.camera.T_cam_world)
         return self.camera if self.turns is None else turned(self.camera, self.turns[index])
 
     def draw(self, people: Gaussians | Sequence[Gaussians], clock: StageClock, index: int = 0) -> Shot:
@@ -158,6 +184,9 @@ class Scene:
 
     def _place(self, index: int) -> tuple[Tensor, Tensor | None]:
         """The place and its depth as the camera of a frame sees them."""
+        if self.path is not None:
+            view = self._gone(index)
+            return view.rgb, view.depth_m
         rgb = self.rgb
         if self.plates is not None:
             rgb = torch.from_numpy(self.plates[index]).permute(2, 0, 1).float().div_(255.0)
@@ -226,7 +255,7 @@ class Scene:
 
     def _bytes(self, rgb: Tensor, index: int) -> np.ndarray:
         """A fresh copy of the place alone, as 8-bit RGB."""
-        if self.turns is not None:
+        if self.turns is not None or self.path is not None:
             return to_uint8(rgb)
         place = self.still if self.plates is None else self.plates[index]
         frame = empty_bytes(place.shape)

@@ -16,7 +16,7 @@ from avatars.body import Body
 from avatars.camera import Camera
 from avatars.errors import InputError
 from compose.background import Background, fitted_camera, resized_to_cover
-from compose.camera_motion import inner_camera
+from compose.camera_motion import MOST_UNSEEN, inner_camera
 from compose.free_floor import FreeFloor
 from compose.light import PlaceLight, estimated_light, light_gain, normals_in_gaussians, preset_light
 from compose.placement import Placement, PlacementRules, place
@@ -102,7 +102,9 @@ def stage(
         focus_m=_distance_m(background, placement, retargeted),
         local_normals=None if light is None else _normals([first, *others]),
     )
-    if moving:
+    if batch.camera.kind == "orbit":
+        scene = _orbiting(batch, entry.name, scene, view, background.camera, placement, retargeted, seed)
+    elif moving:
         turns = batch.camera.turns(frames, batch.fps, scene.camera, seed)
         scene = scene.turning(view, turns if turns is not None else torch.eye(3).repeat(frames, 1, 1))
     camera = _world_camera(scene, placement, frames)
@@ -122,6 +124,28 @@ def stage(
         for p, spot in beside
     ]  # fmt: skip
     return Staged(background, placement, scene, *labelled(first, placement), tuple(companions))
+
+
+def _orbiting(
+    batch: Batch, name: str, scene: Scene, view: Camera, wide: Camera, placement: Placement, retargeted: Retargeted,
+    seed: int,
+) -> Scene:  # fmt: skip
+    """The scene with a camera that goes round the motion's middle. Raises InputError where the place has no depth, or
+    the camera would see too much that the photograph has not."""
+    if scene.depth_m is None:
+        raise InputError(f"{name} has no depth, which an orbit needs. Make it a place: `reenact backgrounds prepare`.")
+    pivot = placement.moved(retargeted.swept).mean(0)
+    path = batch.camera.orbit(len(retargeted.motion), wide, pivot, seed)
+    if path is None:
+        path = torch.eye(4).repeat(len(retargeted.motion), 1, 1)
+    scene = scene.going(view, path, wide)
+    unseen = scene.unseen_share()
+    if unseen > MOST_UNSEEN:
+        raise InputError(
+            f"The orbit would show {100 * unseen:.1f}% of the view that the photograph of {name} has not seen; at most "
+            f"{100 * MOST_UNSEEN:.0f}% is painted in. Ask for a smaller `amount`."
+        )
+    return scene
 
 
 def _normals(people: Sequence[Performer]) -> Float[Tensor, "n 3"]:
@@ -174,7 +198,7 @@ def clip_plates(
 def _world_camera(scene: Scene, placement: Placement, frames: int) -> Camera:
     """The clip's camera in the place's world: one, or one per frame."""
     T_motion_world = torch.linalg.inv(placement.T_world_motion)
-    if scene.turns is None:
+    if scene.turns is None and scene.path is None:
         return replace(scene.camera, T_cam_world=scene.camera.T_cam_world @ T_motion_world)
     cameras = [scene.camera_at(i).T_cam_world @ T_motion_world for i in range(frames)]
     return replace(scene.camera, T_cam_world=torch.stack(cameras))

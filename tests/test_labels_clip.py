@@ -211,9 +211,9 @@ def test_film_that_cannot_be_is_refused(bad):
         Film(**bad)
 
 
-def test_a_camera_may_turn_but_not_go_round():
-    with pytest.raises(InputError, match="none of static, pan, handheld"):
-        CameraMotion("orbit")
+def test_a_camera_may_shake():
+    with pytest.raises(InputError, match="none of static, pan, handheld, orbit"):
+        CameraMotion("dolly")
     camera = Camera.level(focal_px=130.0, size_hw=(SIZE, SIZE))
     turns = CameraMotion("handheld").turns(30, 30.0, camera, 3)
     assert torch.allclose(turns @ turns.transpose(-1, -2), torch.eye(3).expand(30, 3, 3), atol=1e-5)
