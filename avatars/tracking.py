@@ -157,12 +157,13 @@ def _fitted(
     clock: StageClock,
     work: WorkFolder | None,
 ) -> Track:
+    fitted = replace(config, focal_px=known_focal_px(config, info))
     with clock.stage("pose fit"):
         motion, camera, keypoints = track_keypoints(
             seen.keypoints,
             torch.from_numpy(info.times_s),
             body,
-            config=replace(config, detector="imported") if source.keypoints else config,  # its points lie elsewhere
+            config=replace(fitted, detector="imported") if source.keypoints else fitted,  # its points lie elsewhere
             name=info.path.stem,
             work=work,
         )
@@ -172,6 +173,14 @@ def _fitted(
     with clock.stage("confidence"):
         motion = replace(motion, confidence=joint_confidence(motion, camera, keypoints, body, seen.quality))
     return Track(motion, camera, keypoints, seen.masks, source, config, seen.quality)
+
+
+def known_focal_px(config: TrackConfig, info: VideoInfo) -> float | None:
+    """The focal length that was given, else the one that the video's file states; None where neither is there."""
+    if config.focal_px is not None or info.focal_px is None:
+        return config.focal_px
+    log.info("%s states a focal length of %g mm (35 mm equivalent).", info.path.name, info.focal_35mm)
+    return info.focal_px
 
 
 def _chosen_person(info: VideoInfo, which: Literal["largest"] | int, work: WorkFolder | None) -> ChosenPerson:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -18,6 +19,10 @@ from avatars.files import atomic_path
 log = logging.getLogger(__name__)
 
 TIME_BASE = Fraction(1, 90_000)
+FOCAL_KEY = "focal_length.35mm_equivalent"
+"""How the name ends under which phones write it (com.apple.quicktime.camera.focal_length.35mm_equivalent)."""
+FOCALS_35MM = 8.0, 400.0
+FILM_DIAGONAL_MM = math.hypot(36.0, 24.0)
 DENSE = 4
 """Frames are decoded in sequence when at least one of this many is wanted; else decord jumps from one to the next."""
 
@@ -34,6 +39,15 @@ class VideoInfo:
     times_s: np.ndarray
     """Presentation time of each frame, seconds from the first, float64, increasing."""
     codec: str
+    focal_35mm: float | None = None
+    """Focal length (mm) of the same diagonal field of view on 36 x 24 mm, as the file states it; None where it does
+    not."""
+
+    @property
+    def focal_px(self) -> float | None:
+        """Focal length in pixels, as far as the file states it. Stabilization crops, which no file tells, make it
+        longer by some percent."""
+        return None if self.focal_35mm is None else self.focal_35mm / FILM_DIAGONAL_MM * math.hypot(*self.size_hw)
 
     @property
     def n_frames(self) -> int:
@@ -67,6 +81,7 @@ def probe(path: str | Path) -> VideoInfo:
             declared = stream.frames
             packets = [(p.pts, p.size) for p in container.demux(stream) if p.pts is not None and p.size]
             base = stream.time_base
+            focal_35mm = stated_focal({**container.metadata, **stream.metadata})
             container.seek(0)
             first = next(container.decode(stream), None)
     except av.error.FFmpegError as error:
@@ -83,7 +98,20 @@ def probe(path: str | Path) -> VideoInfo:
     times_s = (pts - pts[0]) * float(base or TIME_BASE)
     if np.any(np.diff(times_s) <= 0):
         raise InputError(f"{path} has frames with equal times; re-encode it, for example with `ffmpeg -i IN OUT.mp4`.")
-    return VideoInfo(path, (width, height) if rotation % 180 else (height, width), rotation, times_s, codec)
+    size_hw = (width, height) if rotation % 180 else (height, width)
+    return VideoInfo(path, size_hw, rotation, times_s, codec, focal_35mm)
+
+
+def stated_focal(metadata: Mapping[str, str]) -> float | None:
+    """The 35 mm equivalent focal length (mm) in a container's metadata; None where there is none, or no likely one."""
+    for key, text in metadata.items():
+        if key.lower().endswith(FOCAL_KEY):
+            try:
+                focal_mm = float(text)
+            except ValueError:
+                return None
+            return focal_mm if FOCALS_35MM[0] <= focal_mm <= FOCALS_35MM[1] else None
+    return None
 
 
 def read_frames(info: VideoInfo, indices: np.ndarray | None = None) -> Iterator[np.ndarray]:

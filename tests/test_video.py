@@ -160,3 +160,27 @@ def test_a_clip_appears_whole_or_not_at_all(tmp_path: Path) -> None:
         writer.write(gradient_frames(1, 32, 32)[0])
         raise RuntimeError("the renderer failed")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("text", "found"), [("26", 26.0), ("26.5", 26.5), ("0", None), ("wide", None), (None, None)])
+def test_a_stated_focal_length_is_read(text: str | None, found: float | None, tmp_path: Path) -> None:
+    import av
+
+    from avatars.track_command import TrackConfig
+    from avatars.tracking import known_focal_px
+
+    stated = tmp_path / "stated.mp4"
+    with av.open(str(stated), "w", options={"movflags": "use_metadata_tags"}) as container:
+        if text is not None:
+            container.metadata["com.apple.quicktime.camera.focal_length.35mm_equivalent"] = text
+        stream = container.add_stream("libx264", rate=30)
+        stream.width, stream.height = 64, 48
+        picture = av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), format="rgb24")
+        for packet in [*stream.encode(picture), *stream.encode(picture), *stream.encode()]:
+            container.mux(packet)
+    info = probe(stated)
+    assert info.focal_35mm == found
+    expected_px = None if found is None else found * 80 / 43.267  # 64 x 48: 80 px from corner to corner
+    assert info.focal_px == (None if expected_px is None else pytest.approx(expected_px, rel=1e-3))
+    assert known_focal_px(TrackConfig(), info) == info.focal_px
+    assert known_focal_px(TrackConfig(focal_px=50.0), info) == 50.0
