@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from avatars.camera import Camera
@@ -26,6 +26,9 @@ UNDECIDED = (20.0, 235.0)
 """A mask between these, of 255, leaves the decision to the clean plate."""
 DIFFERS = (12.0, 34.0)
 """Largest channel difference from the clean plate, in 8-bit steps, that means the room, and that means the person."""
+TOLD = (60.0, 110.0)
+"""The same between the room and what lies inside the mask nearby: from the first on the mask's edge is told from the
+room, from the second on it is trusted."""
 DARKEST_SHADOW = 0.4
 """How dark a shadow may be, relative to the room in light, and still count as room."""
 
@@ -271,6 +274,57 @@ def sharpened(image: Float[Tensor, "8 height width"]) -> Float[Tensor, "height w
     return torch.where(undecided, 255 * unlike_room(image, darkest_shadow=1.0), mask)
 
 
+def matted(image: Float[Tensor, "8 height width"]) -> Float[Tensor, "height width"]:
+    """The mask (0 to 255) cut back where its edge shows the room.
+
+    A rim of wall around the person costs nothing over that wall, and is a halo over anything else. Coverage at the edge
+    is how far a pixel is from the room, relative to what lies inside the mask nearby; where that is hardly unlike the
+    room itself, the mask stays.
+    """
+    mask, edge = image[3], edge_contrast(image)
+    coverage = (255 * (edge.apart - DIFFERS[0]) / (0.7 * edge.contrast - DIFFERS[0]).clamp_min(1.0)).clamp(0, 255)
+    told = (edge.contrast > TOLD[0]) & ~edge.inside
+    return torch.where(told, torch.minimum(mask, coverage), mask)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EdgeContrast:
+    """How well a mask's edge can be told from the room, in 8-bit steps of the largest channel difference."""
+
+    inside: Bool[Tensor, "height width"]
+    """Well inside the mask."""
+    apart: Float[Tensor, "height width"]
+    """Between the pixel and the room there, or what is known of the room around it."""
+    contrast: Float[Tensor, "height width"]
+    """Between the person inside the mask nearby and the room; 0 where one of them is not there."""
+
+
+def edge_contrast(image: Float[Tensor, "8 height width"]) -> EdgeContrast:
+    """Compare what lies inside a mask (0 to 255) with what lies behind its edge."""
+    rgb, mask, plate, known = image[:3], image[3], image[4:7], (image[7] > 254).float()
+    radius = max(round(EDGE_BAND * max(mask.shape)), 1)
+    inside = -dilated(-mask[None], radius)[0] > 200
+    person, some_person = _mean_around(rgb, inside.float(), 2 * radius + 1)
+    around, some_room = _mean_around(plate, known, 2 * radius + 1)
+    room = torch.where(known > 0, plate, around)
+    apart, contrast = ((image - room).abs().amax(0) for image in (rgb, person))
+    return EdgeContrast(inside, apart, torch.where(some_person & some_room, contrast, 0.0))
+
+
+def _mean_around(
+    image: Float[Tensor, "3 height width"], weight: Float[Tensor, "height width"], radius: int
+) -> tuple[Float[Tensor, "3 height width"], Bool[Tensor, "height width"]]:
+    """Weighted mean over squares, and where there is anything to average."""
+    total = boxed(torch.cat([image * weight, weight[None]]), radius)
+    return total[:3] / total[3].clamp_min(1e-6), total[3] > 0.02
+
+
+def boxed(images: Float[Tensor, "frames height width"], radius: int) -> Float[Tensor, "frames height width"]:
+    """Mean over squares of the given radius, rows and columns apart; 0 outside."""
+    rows = F.avg_pool2d(images[:, None], (2 * radius + 1, 1), 1, (radius, 0))
+    return F.avg_pool2d(rows, (1, 2 * radius + 1), 1, (0, radius))[:, 0]
+
+
 def unlike_room(image: Float[Tensor, "8 height width"], *, darkest_shadow: float) -> Float[Tensor, "height width"]:
     """0 where a pixel shows the empty room, in light or in shadow, 1 where it shows something else."""
     rgb, plate = image[:3], image[4:7]
@@ -285,7 +339,8 @@ def _trust(image: Float[Tensor, "8 height width"]) -> Float[Tensor, "2 height wi
     radius = max(round(EDGE_BAND * max(mask.shape)), 1)
     wide, narrow = dilated(mask, radius), -dilated(-mask, radius)
     near = torch.maximum(mask, dilated(wide, radius) * unlike_room(image, darkest_shadow=DARKEST_SHADOW))
-    return torch.cat([255.0 - 0.9 * (wide - narrow), near])
+    told = ((edge_contrast(image).contrast - TOLD[0]) / (TOLD[1] - TOLD[0])).clamp(0, 1)
+    return torch.cat([255.0 - (0.9 - 0.4 * told) * (wide - narrow), near])
 
 
 def _stack(
@@ -297,6 +352,7 @@ def _stack(
     for window, thumbnail in zip(windows, thumbnails, strict=True):
         full = torch.cat([thumbnail.float(), window.sample(plate_image)])
         full[3] = sharpened(full)
+        full[3] = matted(full)
         for level in LEVELS:
             reduced = F.avg_pool2d(full[None], level)[0] if level > 1 else full
             images[level].append(torch.cat([reduced, _trust(reduced)]).round().to(torch.uint8))
