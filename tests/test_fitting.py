@@ -17,7 +17,7 @@ from avatars.binding import spread_over
 from avatars.body import Body
 from avatars.clean_plate import CleanPlate, estimate_clean_plate
 from avatars.color_init import SeenColors, fill_unseen
-from avatars.crops import LEVELS, sharpened, windows_around
+from avatars.crops import LEVELS, matted, sharpened, windows_around
 from avatars.errors import InputError
 from avatars.fit_config import FitConfig, Stage
 from avatars.fitting import fit_avatar, held_out_frames
@@ -232,6 +232,30 @@ def test_the_empty_room_makes_a_soft_mask_crisp() -> None:
     image = torch.zeros(8, 64, 64)
     image[:3], image[3], image[4:7], image[7] = 60 + 120 * truth, soft, 60, 255
     assert float((sharpened(image) / 255 - truth).abs().mean()) < 0.2 * float((soft / 255 - truth).abs().mean())
+
+
+@pytest.mark.parametrize("person", [200.0, 90.0])
+def test_a_rim_of_room_is_cut_off_the_mask_where_it_can_be_told(person: float) -> None:
+    truth = torch.zeros(200, 200)
+    truth[60:140, 70:130] = 1.0
+    image = torch.zeros(8, 200, 200)
+    image[:3], image[4:7], image[7] = 60 + (person - 60) * truth, 60, 255
+    image[3, 58:142, 68:132] = 255  # two pixels too wide on every side
+    found = matted(image) / 255
+    if person > 100:
+        assert torch.equal(found, truth)
+    else:  # hardly unlike the room: the mask stays
+        assert torch.equal(found, image[3] / 255)
+
+
+def test_a_mask_is_cut_back_where_the_room_is_known_only_beside_it() -> None:
+    truth = torch.zeros(200, 200)
+    truth[60:140, 70:130] = 1.0
+    image = torch.zeros(8, 200, 200)
+    image[:3], image[4:7], image[7] = 60 + 140 * truth, 60, 255
+    image[3, 58:142, 68:132] = 255
+    image[4:8, 57:143, 67:133] = 0.0
+    assert torch.equal(matted(image) / 255, truth)
 
 
 def test_unseen_points_take_the_color_of_their_mirror_image() -> None:
