@@ -20,9 +20,10 @@ from avatars.fit_windows import overlapping_windows
 from avatars.joint_confidence import PARTS, part_confidence
 from avatars.mask_stack import MaskStack
 from avatars.perception.backend_table import options_by_name, resolved
-from avatars.perception.chosen_person import choose_person
+from avatars.perception.chosen_person import ChosenPerson, choose_person
 from avatars.perception.containers import MIRRORED, Detection
 from avatars.perception.mediapipe_holistic import MediaPipeHolistic
+from avatars.perception.mediapipe_people import distinct
 from avatars.perception_stage import perceive
 from avatars.spans import DOUBTFUL, Span, unsure_spans
 from avatars.studio.capture import sample_capture
@@ -225,6 +226,22 @@ def test_a_person_who_leaves_and_returns_is_nobody_in_between() -> None:
     assert np.isfinite(found.others[:, 0, 0]).all()
     frame = next(f for i, f in actors.frames() if i == 15)
     assert (found.alone(frame, 15)[75:125] == 128).all()  # whom nobody asked for is painted over
+
+
+def test_whom_the_finder_missed_is_not_left_in_the_picture() -> None:
+    frame = np.random.default_rng(0).integers(0, 255, (240, 320, 3), np.uint8)
+    person = np.float32([[80, 120, 80, 80, 40], [np.nan] * 5])
+    found = ChosenPerson(person, np.zeros((2, 0, 5), np.float32))
+    alone = found.alone(frame, 0)
+    assert (alone[64:176, 24:136] == frame[64:176, 24:136]).all()  # 1.4 radii about the hips
+    assert len(np.unique(alone[:, 136:].reshape(-1, 3), axis=0)) == 1
+    assert len(np.unique(found.alone(frame, 1).reshape(-1, 3), axis=0)) == 1
+
+
+def test_one_person_found_twice_is_one() -> None:
+    people = np.float32([[666, 769, 634, 612, 275], [664, 750, 713, 865, 196], [900, 760, 900, 600, 270]])
+    assert distinct(people).tolist() == people[[0, 2]].tolist()
+    assert distinct(people[:0]).shape == (0, 5)
 
 
 def test_a_number_that_is_not_there_is_refused() -> None:

@@ -32,6 +32,8 @@ MIN_SHARE = 0.25
 """The largest is chosen among those who are seen at least this share of the time of whom is seen longest."""
 WIDTH, HEIGHT = 0.62, 1.15
 """Half axes of the ellipse, in radii, that is painted over."""
+ABOUT = 1.4
+"""Radii about the hips that are left in the picture."""
 
 Person = Float[np.ndarray, " 5"]
 """Hips x, y; shoulders x, y; radius: see `MediaPipePeople.find`."""
@@ -70,16 +72,19 @@ class ChosenPerson:
         return np.isfinite(self.chosen[:, 0]).astype(int) + np.isfinite(self.others[..., 0]).sum(1)
 
     def alone(self, frame: UInt8[np.ndarray, "height width 3"], index: int) -> UInt8[np.ndarray, "height width 3"]:
-        """The frame with the others painted over, up to where the chosen one is nearer."""
+        """What is about the chosen person, all else painted over, since a detector may follow whom the finder missed;
+        and the others in there, up to where the chosen one is nearer. All painted over where the chosen one is away."""
+        painted = np.empty_like(frame)
+        painted[:] = np.median(frame[::8, ::8].reshape(-1, 3), axis=0)
+        if not np.isfinite(self.chosen[index][0]):
+            return painted
+        about = _about(self.chosen[index], frame.shape[:2])
+        painted[about] = frame[about]
         others = self.others[index][np.isfinite(self.others[index][:, 0])]
-        if not len(others):
-            return frame
-        reach = np.stack([_ellipse(person, frame.shape[:2]) for person in others]).min(0)
-        hidden = reach < 1.0
-        if np.isfinite(self.chosen[index][0]):
-            hidden &= reach < _ellipse(self.chosen[index], frame.shape[:2])
-        painted = frame.copy()
-        painted[hidden] = np.median(frame[::8, ::8].reshape(-1, 3), axis=0)
+        if len(others):
+            reach = np.stack([_ellipse(person, frame.shape[:2]) for person in others]).min(0)
+            hidden = (reach < 1.0) & (reach < _ellipse(self.chosen[index], frame.shape[:2]))
+            painted[hidden] = np.median(frame[::8, ::8].reshape(-1, 3), axis=0)
         return painted
 
     def confirmed(self, detection: Detection, index: int) -> Detection:
@@ -261,6 +266,13 @@ def _rows(paths: list[_Path], times_s: np.ndarray) -> list[list[Person]]:
         for i in np.flatnonzero(np.isfinite(rows[:, 0])):
             out[i].append(rows[i])
     return out
+
+
+def _about(person: Person, size_hw: tuple[int, ...]) -> tuple[slice, slice]:
+    """Rows and columns of the square that surely holds a person, of `ABOUT` radii each way from the hips."""
+    (x, y), reach = person[HIPS], ABOUT * max(float(person[RADIUS]), 1.0)
+    rows, columns = ((max(int(c - reach), 0), max(int(c + reach), 0)) for c in (y, x))
+    return slice(*np.minimum(rows, size_hw[0])), slice(*np.minimum(columns, size_hw[1]))
 
 
 def _ellipse(person: Person, size_hw: tuple[int, ...]) -> Float[np.ndarray, "height width"]:

@@ -16,6 +16,8 @@ from avatars.perception.mediapipe_holistic import check_available, native_log_si
 
 MIN_RADIUS = 0.04
 """Of the frame's longer side: smaller figures are not counted as people of the clip."""
+SAME_RADII = 0.25
+"""Hips nearer to each other, in radii, are one person's, found twice."""
 _GRAPH = """
 input_stream: "image"
 output_stream: "detections"
@@ -45,13 +47,23 @@ class MediaPipePeople:
             rows.append([*hips, *shoulders, np.linalg.norm(rim - hips)])
         people = np.array(rows, np.float32).reshape(-1, 5)
         inside = ((people[:, :2] > -0.1 * scale) & (people[:, :2] < 1.1 * scale)).all(1)
-        return people[inside & (people[:, 4] > MIN_RADIUS * max(frame.shape[:2]))]
+        return distinct(people[inside & (people[:, 4] > MIN_RADIUS * max(frame.shape[:2]))])
 
     def close(self) -> None:
         """Free the network."""
         if self._graph is not None:
             self._graph.close()
             self._graph = None
+
+
+def distinct(people: Float[np.ndarray, "found 5"]) -> Float[np.ndarray, "people 5"]:
+    """The first, surest, of those who stand in one place."""
+    kept: list[int] = []
+    for i, person in enumerate(people):
+        apart = np.linalg.norm(people[kept, :2] - person[:2], axis=1)
+        if not (apart < SAME_RADII * np.maximum(people[kept, 4], person[4])).any():
+            kept.append(i)
+    return people[kept]
 
 
 def _graph() -> Any:
