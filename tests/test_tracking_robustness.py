@@ -238,6 +238,16 @@ def test_whom_the_finder_missed_is_not_left_in_the_picture() -> None:
     assert len(np.unique(found.alone(frame, 1).reshape(-1, 3), axis=0)) == 1
 
 
+def test_the_mask_of_the_chosen_person_holds_nobody_else() -> None:
+    chosen, other = [80, 120, 80, 80, 60], [140, 120, 140, 80, 60]
+    found = ChosenPerson(np.float32([chosen]), np.float32([[other]]))
+    xy = np.tile(np.float32([80, 100]), (133, 1))
+    detection = Detection(xy, np.full(133, 0.9, np.float32), None, np.full((240, 320), 255, np.uint8))
+    mask = found.confirmed(detection, 0).mask
+    assert mask[120, 80] == 255 and mask[120, 140] == 0 and mask[120, 300] == 0
+    assert mask.dtype == np.uint8
+
+
 def test_one_person_found_twice_is_one() -> None:
     people = np.float32([[666, 769, 634, 612, 275], [664, 750, 713, 865, 196], [900, 760, 900, 600, 270]])
     assert distinct(people).tolist() == people[[0, 2]].tolist()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 
 from avatars.errors import InputError
 from avatars.files import atomic_path
@@ -72,28 +72,36 @@ class ChosenPerson:
         return np.isfinite(self.chosen[:, 0]).astype(int) + np.isfinite(self.others[..., 0]).sum(1)
 
     def alone(self, frame: UInt8[np.ndarray, "height width 3"], index: int) -> UInt8[np.ndarray, "height width 3"]:
-        """What is about the chosen person, all else painted over, since a detector may follow whom the finder missed;
-        and the others in there, up to where the chosen one is nearer. All painted over where the chosen one is away."""
+        """The frame with all but `place` painted over, since a detector may follow whom the finder missed."""
         painted = np.empty_like(frame)
         painted[:] = np.median(frame[::8, ::8].reshape(-1, 3), axis=0)
-        if not np.isfinite(self.chosen[index][0]):
-            return painted
-        about = _about(self.chosen[index], frame.shape[:2])
-        painted[about] = frame[about]
-        others = self.others[index][np.isfinite(self.others[index][:, 0])]
-        if len(others):
-            reach = np.stack([_ellipse(person, frame.shape[:2]) for person in others]).min(0)
-            hidden = (reach < 1.0) & (reach < _ellipse(self.chosen[index], frame.shape[:2]))
-            painted[hidden] = np.median(frame[::8, ::8].reshape(-1, 3), axis=0)
+        place = self.place(index, frame.shape[:2])
+        painted[place] = frame[place]
         return painted
 
+    def place(self, index: int, size_hw: tuple[int, ...]) -> Bool[np.ndarray, "height width"]:
+        """What is about the chosen person, without the others, up to where the chosen one is nearer; nothing where
+        they are away."""
+        place = np.zeros(size_hw, bool)
+        if not np.isfinite(self.chosen[index][0]):
+            return place
+        place[_about(self.chosen[index], size_hw)] = True
+        others = self.others[index][np.isfinite(self.others[index][:, 0])]
+        if len(others):
+            reach = np.stack([_ellipse(person, size_hw) for person in others]).min(0)
+            place &= (reach >= 1.0) | (reach >= _ellipse(self.chosen[index], size_hw))
+        return place
+
     def confirmed(self, detection: Detection, index: int) -> Detection:
-        """The detection, or nobody where its torso is not the chosen person's."""
+        """The detection, its mask within `place`, or nobody where its torso is not the chosen person's."""
         person = self.chosen[index]
         if detection.found and np.isfinite(person[0]):
             torso = detection.xy[[5, 6, 11, 12]].mean(0)
             if np.linalg.norm(torso - (person[HIPS] + person[SHOULDERS]) / 2) < 0.5 * person[RADIUS]:
-                return detection
+                if detection.mask is None:
+                    return detection
+                place = self.place(index, detection.mask.shape)
+                return replace(detection, mask=np.where(place, detection.mask, 0).astype(detection.mask.dtype))
         return Detection.nobody(None if detection.mask is None else np.zeros_like(detection.mask))
 
     def save(self, path: Path) -> None:
