@@ -9,7 +9,10 @@ lens and `distortion_zoom`, by which its picture is magnified to fill the frame;
 BEHIND_PLACE, BEHIND_OTHER, OUT_OF_FRAME`; `box_px` (frames, 4), left, top, right, bottom of the mask; `mask_rle`
 (frames,), what is seen of the person, and `whole_rle`, the person as if nothing stood before it, in COCO's compressed
 run lengths (`{"size": size_hw, "counts": mask_rle[i]}` for pycocotools); `hidden_share` (frames,), how much of the
-person is hidden; `foot_height_m` and `foot_contact` (frames, 2), left and right.
+person is hidden; `foot_height_m` and `foot_contact` (frames, 2), left and right; what retargeting left: `foot_slip_m`
+(frames, 2) to the next frame, `hand_touch` (frames, 2), 1 where a hand touched the body in the source, `hand_gap_m`
+(frames, 2), how much further from there it is than it was, and `arm_depth_m` (frames,), how much deeper arms are in the
+body than in the source.
 
 Where depth was asked for: `depth_mm` (frames, height, width) uint16 of the person, 0 elsewhere, and `place_depth_mm`.
 """
@@ -52,6 +55,8 @@ class ClipLabels:
     keypoints_m: Float[Tensor, "frames 133 3"]
     foot_height_m: Float[Tensor, "frames 2"]
     foot_contact: Bool[Tensor, "frames 2"]
+    residuals: dict[str, Tensor]
+    """What retargeting left, by the names of the labels' keys."""
     root_m: Float[Tensor, 3]
     """The root joint of the body at rest, about which `global_orient` turns."""
     distortion: tuple[float, float] = (0.0, 0.0)
@@ -75,6 +80,7 @@ class ClipLabels:
             posed.keypoints_133(),
             retargeted.sole_m,
             retargeted.contact,
+            _residuals(retargeted),
             root_m,
             distortion,
         )
@@ -97,7 +103,8 @@ class ClipLabels:
             "joints_m": self.joints_m, "joints_cam_m": self.camera.to_camera(self.joints_m),
             "joints_px": self.pixels(self.joints_m), "keypoints_m": self.keypoints_m,
             "keypoints_px": self.pixels(self.keypoints_m), "keypoints_in_frame": self.in_frame(),
-            "foot_height_m": self.foot_height_m, "foot_contact": self.foot_contact, **masks.arrays(),
+            "foot_height_m": self.foot_height_m, "foot_contact": self.foot_contact,
+            **self.residuals, **masks.arrays(),
         }  # fmt: skip
         with atomic_path(path) as aside:
             self.motion.save(aside)
@@ -120,6 +127,14 @@ class ClipLabels:
         orient = axis_angle_from_matrix(R @ matrix_from_axis_angle(self.motion.poses[:, GLOBAL]))
         root = (R @ (self.motion.transl + self.root_m)[..., None])[..., 0] + T[:, :3, 3] - self.root_m
         return {"global_orient_cam": orient, "transl_cam": root}
+
+
+def _residuals(retargeted: Retargeted) -> dict[str, Tensor]:
+    left = retargeted.residuals
+    return {
+        "foot_slip_m": retargeted.slip_m, "hand_touch": left.touches, "hand_gap_m": left.gap_m,
+        "arm_depth_m": left.depth_m,
+    }  # fmt: skip
 
 
 def posed_body(motion: Motion, body: Body) -> PosedBody:

@@ -2,7 +2,8 @@
 
 Joint rotations are copied; the root's path is scaled with the length of the legs, so that steps stay steps; then the
 body is set onto the ground wherever it touched it, and jumps stay jumps; then the legs alone are bent so that a foot
-that stood on the ground stands still on it (`reenact.contacts`).
+that stood on the ground stands still on it (`reenact.contacts`); then the arms alone, so that hands touch what they
+touched and nothing enters the new body's wider parts (`reenact.self_contact`).
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from avatars.errors import InputError
 from avatars.motion import Motion
 from avatars.rotations import axis_angle_from_quaternion, matrix_from_axis_angle, quaternion_from_matrix
 from reenact.contacts import Soles, foot_track, keep_contacts, steady_contacts
+from reenact.self_contact import Residuals, keep_touches, posed, residuals, touches_of
+from reenact.surface import Surface
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +48,8 @@ class Retargeted:
     """Whether each foot stands on the ground: low and at rest in the source, too."""
     slip_m: Float[Tensor, "frames 2"]
     """How far each foot's patch on the ground moves to the next frame: in contact, what is left of skating."""
+    residuals: Residuals
+    """Touches of the hands, and what is left of their gaps and of arms in the body."""
     leg_scale: float
     """Leg length of the avatar over that of the motion's body; 1 when the latter is unknown."""
     first_frame: int
@@ -69,10 +74,12 @@ def retarget(motion: Motion, body: Body, betas: Float[Tensor, " shape"], *, fps:
         )  # fmt: skip
     timed = resampled(motion[span], fps)
     scaled, leg_scale = on_body(timed, body, betas)
-    contact = steady_contacts(_source_contacts(timed, body, betas, fps), fps)
+    source, source_feet = _source(timed, body, betas, fps)
+    contact = steady_contacts(foot_contacts(source_feet, fps), fps)
     soles = Soles.of(body, betas)
     grounded, _ = on_ground(scaled, body, soles, fps)
-    settled = keep_contacts(grounded, body, soles, contact, fps)
+    standing = keep_contacts(grounded, body, soles, contact, fps)
+    settled, left = _with_touches(standing, source, body, fps)
     points = soles.followed(settled, body)
     start = points.new_tensor([1.0, 0.0, 1.0]) * (settled.transl[0] + body.shaped(betas)[1][0])
     points = points - start
@@ -85,18 +92,31 @@ def retarget(motion: Motion, body: Body, betas: Float[Tensor, " shape"], *, fps:
         sole_m=track.height_m,
         contact=contact,
         slip_m=track.slip_m.norm(dim=-1),
+        residuals=left,
         leg_scale=leg_scale,
         first_frame=span.start,
     )
 
 
-def _source_contacts(timed: Motion, body: Body, betas: Float[Tensor, " shape"], fps: float) -> Bool[Tensor, "frames 2"]:
-    """When each foot touches the ground in the source, on the body that it was made on (or the mean shape)."""
+def _source(
+    timed: Motion, body: Body, betas: Float[Tensor, " shape"], fps: float
+) -> tuple[Motion, Float[Tensor, "frames 2 sole 3"]]:
+    """The motion on the body that it was made on (or the mean shape), on the ground, and its soles there."""
     betas = _source_betas(timed, body, betas)
-    timed, _ = on_body(timed, body, betas)
+    own, _ = on_body(timed, body, betas)
     soles = Soles.of(body, betas)
-    _, points = on_ground(timed, body, soles, fps)
-    return foot_contacts(soles.feet(points), fps)
+    grounded, points = on_ground(own, body, soles, fps)
+    return grounded, soles.feet(points)
+
+
+def _with_touches(motion: Motion, source: Motion, body: Body, fps: float) -> tuple[Motion, Residuals]:
+    """The motion with the source's touches kept and the arms outside of the body, and what is left."""
+    source_body = posed(source, body)
+    source_surface = Surface.of(body, source.betas).placed(source_body)
+    touches = touches_of(source_surface, source_body.joints, fps)
+    surface = Surface.of(body, motion.betas)
+    kept = keep_touches(motion, body, surface, source_surface, touches, fps)
+    return kept, residuals(surface.placed(posed(kept, body)), source_surface, touches)
 
 
 def on_ground(motion: Motion, body: Body, soles: Soles, fps: float) -> tuple[Motion, Float[Tensor, "frames points 3"]]:
