@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from avatars.body import JOINT_NAMES, Body, PosedBody
+from avatars.body import JOINT_NAMES, Body, BodyPoints, PosedBody
 from avatars.motion import Motion
 from reenact.surface import HANDS, THIGHS, TORSO, Closeness, PlacedSurface, Surface
 
@@ -33,6 +33,8 @@ _CONTACT_M, _DEPTH_M = 0.004, 0.003
 """Errors of this size weigh as much as turning one joint by half a radian."""
 _AROUND_M = 0.06
 """Arms that are no nearer than this to what they could enter are left alone."""
+_REACH_M = 0.025
+"""What is this far outside does not get inside by what is done for other points."""
 _NEGLIGIBLE_M, _ENOUGH_M = 0.001, 0.006
 """A motion that is this near to right is left alone; one that was not is made this good, if it can be."""
 _ASTRAY_M = 0.02
@@ -128,7 +130,7 @@ def keep_touches(
         left = _residuals(placed, source, touches, close)
         if max(float(left.gap_m.max()), float(left.depth_m.max())) < enough_m:
             break
-        turns = _solved(few, body, placed, close, source.signed_m(close), touches, turns, fps / step)
+        turns = _solved(few, body, _problem(placed, close, source.signed_m(close), touches), turns, fps / step)
         enough_m = _ENOUGH_M
     return _turned(motion, _in_between(turns, step, len(motion)))
 
@@ -156,30 +158,64 @@ def _turned(motion: Motion, turns: Float[Tensor, "frames arms 3"]) -> Motion:
     return replace(motion, poses=poses)
 
 
+@dataclass(frozen=True, slots=True)
+class _Problem:
+    """Where points of the arms should be, with the neighbors as they are in `placed`."""
+
+    placed: PlacedSurface
+    """Only the points that matter, those of the arms first."""
+    arms: BodyPoints
+    close: Closeness
+    allowed_m: Float[Tensor, " entries"]
+    """Each entry of `close` has to be this far outside, at least."""
+    touches: Touches
+
+    def cost(self, moved: Float[Tensor, "frames arms 3"]) -> Float[Tensor, ""]:
+        """Of the arms' points where they are `moved` to."""
+        places = torch.cat([moved, self.placed.places[:, len(self.arms) :]], 1)
+        kept = self.touches.close
+        way = places[kept.frame, kept.point] - places[kept.frame, kept.near[:, 0]]
+        gap = self.touches.weight[:, None] * (way - self.touches.way_m).square()
+        inside = (self.allowed_m - self.placed.signed_m(self.close, places)).clamp_min(0.0).square()
+        return gap.sum() / _CONTACT_M**2 + inside.sum() / (2 * _DEPTH_M) ** 2
+
+
+def _problem(
+    placed: PlacedSurface, close: Closeness, source_m: Float[Tensor, " entries"], touches: Touches
+) -> _Problem:
+    allowed_m = source_m.clamp_max(0.0) + _MARGIN_M
+    matters = (source_m > -_ASTRAY_M) & (placed.signed_m(close) < allowed_m + _REACH_M)
+    close, allowed_m = close[matters], allowed_m[matters]
+    entries = (close.point, close.near.flatten(), touches.close.point, touches.close.near[:, 0])
+    used = torch.cat(entries).unique()
+    arms = placed.surface.points[used[used < placed.surface.n_arm]]
+    few = PlacedSurface(placed.surface, placed.places[:, used], placed.normals[:, used])
+    touches = replace(touches, close=_renumbered(touches.close, used))
+    return _Problem(few, arms, _renumbered(close, used), allowed_m, touches)
+
+
+def _renumbered(close: Closeness, used: Int[Tensor, " used"]) -> Closeness:
+    """With points counted among those that are `used` (sorted)."""
+    near = torch.searchsorted(used, close.near).clamp_max(len(used) - 1)
+    return replace(close, point=torch.searchsorted(used, close.point), near=near)
+
+
 def _solved(
-    motion: Motion, body: Body, placed: PlacedSurface, close: Closeness, source_m: Float[Tensor, " entries"],
-    touches: Touches, start: Float[Tensor, "frames arms 3"], fps: float,
-) -> Float[Tensor, "frames arms 3"]:  # fmt: skip
-    """Turns of the arms' joints: Adam from `start`, with the neighbors as they are in `placed`."""
-    arms = placed.surface.points[slice(0, placed.surface.n_arm)]
-    others = placed.places[:, placed.surface.n_arm :]
+    motion: Motion, body: Body, problem: _Problem, start: Float[Tensor, "frames arms 3"], fps: float
+) -> Float[Tensor, "frames arms 3"]:
+    """Turns of the arms' joints: Adam from `start`, by small steps that get smaller."""
     stiffness = torch.tensor(_STIFFNESS)[:, None]
-    allowed_m = torch.where(source_m > -_ASTRAY_M, source_m.clamp_max(0.0) + _MARGIN_M, -torch.inf)
     free = torch.zeros(len(motion), len(_ARM_JOINTS), 3, requires_grad=True)
     optimizer = torch.optim.Adam([free], lr=_STEP_RAD, betas=(0.8, 0.95), eps=_WEAK)
-    joints, kept = list(_ARM_JOINTS), touches.close
+    joints = list(_ARM_JOINTS)
     with torch.enable_grad():
         for rest in range(_STEPS, 0, -1):
             optimizer.param_groups[0]["lr"] = _STEP_RAD * rest / _STEPS
             turns = start + _smooth(free, _SMOOTH_S * fps)
             poses = motion.poses.clone()
             poses[:, joints] = poses[:, joints] + turns
-            moved = body.pose(poses, motion.betas, motion.transl).points(arms)
-            places = torch.cat([moved, others], 1)
-            way = places[kept.frame, kept.point] - places[kept.frame, kept.near[:, 0]]
-            gap = (touches.weight[:, None] * (way - touches.way_m).square()).sum() / _CONTACT_M**2
-            inside = (allowed_m - placed.signed_m(close, places)).clamp_min(0.0).square().sum() / _DEPTH_M**2
-            loss = gap + inside / 4 + 4 * (stiffness * turns.square()).sum()
+            moved = body.pose(poses, motion.betas, motion.transl).points(problem.arms)
+            loss = problem.cost(moved) + 4 * (stiffness * turns.square()).sum()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
