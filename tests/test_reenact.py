@@ -301,6 +301,9 @@ def test_labels_agree_with_the_pixels(finished, body):
     assert np.abs(again.joints.numpy() - labels["joints_m"]).max() < 1e-4
     assert np.abs(labels["foot_height_m"]).max() < 0.02
     assert labels["foot_contact"].any()
+    left = [labels[key] for key in ("foot_slip_m", "hand_touch", "hand_gap_m")]
+    assert all(part.shape == labels["foot_contact"].shape for part in left)
+    assert labels["arm_depth_m"].shape == (len(labels["foot_contact"]),)
 
 
 def test_running_again_makes_nothing_and_resuming_gives_the_same_bytes(finished, material, tmp_path):
