@@ -274,17 +274,16 @@ def sharpened(image: Float[Tensor, "8 height width"]) -> Float[Tensor, "height w
     return torch.where(undecided, 255 * unlike_room(image, darkest_shadow=1.0), mask)
 
 
-def matted(image: Float[Tensor, "8 height width"]) -> Float[Tensor, "height width"]:
+def matted(image: Float[Tensor, "8 height width"], edge: EdgeContrast) -> Float[Tensor, "height width"]:
     """The mask (0 to 255) cut back where its edge shows the room.
 
     A rim of wall around the person costs nothing over that wall, and is a halo over anything else. Coverage at the edge
     is how far a pixel is from the room, relative to what lies inside the mask nearby; where that is hardly unlike the
     room itself, the mask stays.
     """
-    mask, edge = image[3], edge_contrast(image)
+    mask = image[3]
     coverage = (255 * (edge.apart - DIFFERS[0]) / (0.7 * edge.contrast - DIFFERS[0]).clamp_min(1.0)).clamp(0, 255)
-    told = (edge.contrast > TOLD[0]) & ~edge.inside
-    return torch.where(told, torch.minimum(mask, coverage), mask)
+    return torch.where((edge.contrast > TOLD[0]) & ~edge.inside, torch.minimum(mask, coverage), mask)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -298,17 +297,26 @@ class EdgeContrast:
     contrast: Float[Tensor, "height width"]
     """Between the person inside the mask nearby and the room; 0 where one of them is not there."""
 
+    @property
+    def told(self) -> Float[Tensor, "height width"]:
+        """How far the edge can be trusted, in [0, 1]."""
+        return ((self.contrast - TOLD[0]) / (TOLD[1] - TOLD[0])).clamp(0, 1)
 
-def edge_contrast(image: Float[Tensor, "8 height width"]) -> EdgeContrast:
-    """Compare what lies inside a mask (0 to 255) with what lies behind its edge."""
-    rgb, mask, plate, known = image[:3], image[3], image[4:7], (image[7] > 254).float()
-    radius = max(round(EDGE_BAND * max(mask.shape)), 1)
-    inside = -dilated(-mask[None], radius)[0] > 200
-    person, some_person = _mean_around(rgb, inside.float(), 2 * radius + 1)
-    around, some_room = _mean_around(plate, known, 2 * radius + 1)
-    room = torch.where(known > 0, plate, around)
-    apart, contrast = ((image - room).abs().amax(0) for image in (rgb, person))
-    return EdgeContrast(inside, apart, torch.where(some_person & some_room, contrast, 0.0))
+    @staticmethod
+    def of(image: Float[Tensor, "8 height width"]) -> EdgeContrast:
+        """Compare what lies inside a mask (0 to 255) with what lies behind its edge; means are taken at a quarter of
+        the resolution."""
+        small = F.avg_pool2d(image[None], 4)[0]
+        radius = max(round(EDGE_BAND * max(small.shape[1:])), 1)
+        inside = (-dilated(-small[3:4], radius)[0] > 200).float()
+        person, some_person = _mean_around(small[:3], inside, 2 * radius + 1)
+        around, some_room = _mean_around(small[4:7], (small[7] > 254).float(), 2 * radius + 1)
+        both = (some_person & some_room).float()
+        coarse = torch.cat([person, around, both[None], inside[None]])[None]
+        fine = F.interpolate(coarse, image.shape[1:], mode="bilinear", align_corners=False)[0]
+        room = torch.where(image[7] > 254, image[4:7], fine[3:6])
+        apart, contrast = ((x - room).abs().amax(0) for x in (image[:3], fine[:3]))
+        return EdgeContrast(fine[7] > 0.99, apart, torch.where(fine[6] > 0.99, contrast, 0.0))
 
 
 def _mean_around(
@@ -320,9 +328,13 @@ def _mean_around(
 
 
 def boxed(images: Float[Tensor, "frames height width"], radius: int) -> Float[Tensor, "frames height width"]:
-    """Mean over squares of the given radius, rows and columns apart; 0 outside."""
-    rows = F.avg_pool2d(images[:, None], (2 * radius + 1, 1), 1, (radius, 0))
-    return F.avg_pool2d(rows, (1, 2 * radius + 1), 1, (0, radius))[:, 0]
+    """Mean over squares of the given radius, by running sums along columns and then rows; 0 outside."""
+    span = 2 * radius + 1
+    for padding, axis in (((0, 0, radius + 1, radius), -2), ((radius + 1, radius), -1)):
+        sums = F.pad(images, padding).cumsum(axis)
+        end = sums.shape[axis]
+        images = (sums.narrow(axis, span, end - span) - sums.narrow(axis, 0, end - span)) / span
+    return images
 
 
 def unlike_room(image: Float[Tensor, "8 height width"], *, darkest_shadow: float) -> Float[Tensor, "height width"]:
@@ -333,13 +345,14 @@ def unlike_room(image: Float[Tensor, "8 height width"], *, darkest_shadow: float
     return (((rgb - brightness * plate).abs().amax(0) - lowest) / (highest - lowest)).clamp(0, 1)
 
 
-def _trust(image: Float[Tensor, "8 height width"]) -> Float[Tensor, "2 height width"]:
+def _trust(
+    image: Float[Tensor, "8 height width"], told: Float[Tensor, "height width"]
+) -> Float[Tensor, "2 height width"]:
     """How far the mask is trusted, and where the person is near (`Crops.sure`, `Crops.near`), times 255."""
     mask = image[3:4]
     radius = max(round(EDGE_BAND * max(mask.shape)), 1)
     wide, narrow = dilated(mask, radius), -dilated(-mask, radius)
     near = torch.maximum(mask, dilated(wide, radius) * unlike_room(image, darkest_shadow=DARKEST_SHADOW))
-    told = ((edge_contrast(image).contrast - TOLD[0]) / (TOLD[1] - TOLD[0])).clamp(0, 1)
     return torch.cat([255.0 - (0.9 - 0.4 * told) * (wide - narrow), near])
 
 
@@ -352,10 +365,11 @@ def _stack(
     for window, thumbnail in zip(windows, thumbnails, strict=True):
         full = torch.cat([thumbnail.float(), window.sample(plate_image)])
         full[3] = sharpened(full)
-        full[3] = matted(full)
+        edge = EdgeContrast.of(full)
+        full[3] = matted(full, edge)
         for level in LEVELS:
-            reduced = F.avg_pool2d(full[None], level)[0] if level > 1 else full
-            images[level].append(torch.cat([reduced, _trust(reduced)]).round().to(torch.uint8))
+            reduced, told = (F.avg_pool2d(x[None], level)[0] if level > 1 else x for x in (full, edge.told[None]))
+            images[level].append(torch.cat([reduced, _trust(reduced, told[0])]).round().to(torch.uint8))
         cropped = camera.cropped(window.top, window.left, (window.height, window.width))
         cameras.append(cropped.resized(window.size_hw))
     return CropStack(tuple(usable.tolist()), tuple(cameras), images, plate.source)

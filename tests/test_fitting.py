@@ -17,7 +17,7 @@ from avatars.binding import spread_over
 from avatars.body import Body
 from avatars.clean_plate import CleanPlate, estimate_clean_plate
 from avatars.color_init import SeenColors, fill_unseen
-from avatars.crops import LEVELS, matted, sharpened, windows_around
+from avatars.crops import LEVELS, EdgeContrast, boxed, matted, sharpened, windows_around
 from avatars.errors import InputError
 from avatars.fit_config import FitConfig, Stage
 from avatars.fitting import fit_avatar, held_out_frames
@@ -241,7 +241,7 @@ def test_a_rim_of_room_is_cut_off_the_mask_where_it_can_be_told(person: float) -
     image = torch.zeros(8, 200, 200)
     image[:3], image[4:7], image[7] = 60 + (person - 60) * truth, 60, 255
     image[3, 58:142, 68:132] = 255  # two pixels too wide on every side
-    found = matted(image) / 255
+    found = matted(image, EdgeContrast.of(image)) / 255
     if person > 100:
         assert torch.equal(found, truth)
     else:  # hardly unlike the room: the mask stays
@@ -255,7 +255,13 @@ def test_a_mask_is_cut_back_where_the_room_is_known_only_beside_it() -> None:
     image[:3], image[4:7], image[7] = 60 + 140 * truth, 60, 255
     image[3, 58:142, 68:132] = 255
     image[4:8, 57:143, 67:133] = 0.0
-    assert torch.equal(matted(image) / 255, truth)
+    assert torch.equal(matted(image, EdgeContrast.of(image)) / 255, truth)
+
+
+def test_means_over_squares_are_those_of_pooling() -> None:
+    images = torch.rand(2, 30, 40, generator=torch.Generator().manual_seed(0)) * 255
+    pooled = torch.nn.functional.avg_pool2d(images[:, None], 7, 1, 3)[:, 0]
+    assert float((boxed(images, 3) - pooled).abs().max()) < 1e-3
 
 
 def test_unseen_points_take_the_color_of_their_mirror_image() -> None:
