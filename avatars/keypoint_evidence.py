@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from avatars.perception.containers import BODY, FACE, FEET, LEFT_HAND, RIGHT_HAND, SKELETON, Keypoints
+from avatars.perception.hint_bias import unbiased_directions
 from avatars.tracking_init import torso_px, view_hints
 
 # Pairs of keypoints whose direction the 3D hint gives: the skeleton's lines, and enough lines across torso and face
@@ -23,6 +24,8 @@ BONES: tuple[tuple[int, int], ...] = (
     *_PALMS,
 )
 
+_TRUNK_AND_LEGS, _ARMS = {5, 6, *range(11, 17)}, set(range(5, 11))
+
 JAW_ENDS = [23, 39]
 MIN_FRONTAL = 0.93
 """Cosine of the turn from which on a face's breadth is measured."""
@@ -36,6 +39,10 @@ class Deviations:
     body: float = 0.012
     face: float = 0.008
     hand: float = 0.008
+    trunk_direction: float = 0.25
+    """Directions of the hint (radians): trunk and legs, arms, and hands and face."""
+    arm_direction: float = 0.4
+    fine_direction: float = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +58,7 @@ class Evidence:
     directions: Float[Tensor, "frames bones 3"]
     """Unit vectors in view axes."""
     direction_weight: Float[Tensor, "frames bones"]
+    direction_deviation: Float[Tensor, " bones"]
     step_s: Float[Tensor, " steps"]
     face_px: Float[Tensor, " frames"]
     """Breadth of the jaw as it would be seen from the front."""
@@ -67,6 +75,7 @@ class Evidence:
             self.bones[kept],
             self.directions[:, kept],
             self.direction_weight[:, kept],
+            self.direction_deviation[kept],
             self.step_s,
             self.face_px,
             self.face_weight,
@@ -74,7 +83,7 @@ class Evidence:
 
 
 def gather_evidence(
-    keypoints: Keypoints, times_s: Float[Tensor, " frames"], rotation: Float[Tensor, "frames 3 3"], sd: Deviations
+    keypoints: Keypoints, times_s: Float[Tensor, " frames"], rotation: Float[Tensor, "frames 3 3"], sd: Deviations, detector: str = ""
 ) -> Evidence:
     """`rotation` is the root's (view axes): it says whether a face can be seen."""
     height, width = keypoints.size_hw
@@ -90,6 +99,7 @@ def gather_evidence(
     hints = view_hints(keypoints)
     lines = hints[:, b] - hints[:, a]
     known = torch.isfinite(lines).all(-1)
+    directions = torch.nn.functional.normalize(torch.nan_to_num(lines), dim=-1)
     face_px, face_weight = _frontal_face(keypoints)
     flat = 0.0 if keypoints.world_m is None else 1.0
     return Evidence(
@@ -97,12 +107,19 @@ def gather_evidence(
         weight=weight,
         deviation_px=3.0 * torso_px(keypoints)[:, None] * deviation,
         bones=bones,
-        directions=torch.nn.functional.normalize(torch.nan_to_num(lines), dim=-1),
+        directions=unbiased_directions(directions, BONES, rotation, detector),
         direction_weight=torch.minimum(weight[:, a], weight[:, b]) * known * flat,
+        direction_deviation=torch.tensor([_direction_deviation(bone, sd) for bone in BONES]),
         step_s=(times_s[1:] - times_s[:-1]).float().clamp(1e-3, 1.0),
         face_px=face_px,
         face_weight=face_weight,
     )
+
+
+def _direction_deviation(bone: tuple[int, int], sd: Deviations) -> float:
+    if set(bone) <= _TRUNK_AND_LEGS:
+        return sd.trunk_direction
+    return sd.arm_direction if set(bone) <= _ARMS else sd.fine_direction
 
 
 def _frontal_face(keypoints: Keypoints) -> tuple[Tensor, Tensor]:

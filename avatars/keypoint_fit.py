@@ -47,10 +47,8 @@ class FitWeights:
     outlier: float = 5.0
     """Deviations at which a keypoint counts as an outlier (Geman-McClure) at the end; each stage starts with three
     times as many, so that limbs far from their keypoints are drawn in."""
-    direction: float = 0.5
-    """Bone directions of the 3D hint (radians)."""
-    tilt: float = 0.2
-    """The hint's common tilt (radians): it believes cameras to be more level than they are."""
+    tilt: float = 0.03
+    """The hint's common tilt (radians)."""
     limit: float = 0.05
     """Leaving a joint's range (radians)."""
     prior: float = 1.0
@@ -168,7 +166,7 @@ class _Fit:
         self.prior = PosePrior.human()
         self.keypoints, self.detector = keypoints, detector
         self.rotation = root_rotations(keypoints, times_s)
-        self.evidence = gather_evidence(keypoints, times_s, self.rotation, weights.keypoints)
+        self.evidence = gather_evidence(keypoints, times_s, self.rotation, weights.keypoints, detector)
         frames = len(keypoints)
         rest = limb_poses(keypoints, self.rotation, self.prior.rest)
         self.variables = {
@@ -321,7 +319,7 @@ class _Fit:
         bones = points[:, ev.bones[:, 1]] - points[:, ev.bones[:, 0]]
         unit = torch.nn.functional.normalize(bones, dim=-1)
         tilt = matrix_from_axis_angle(torch.nn.functional.pad(self.variables["tilt"], (0, 2)))
-        r2 = (unit - ev.directions @ tilt.T).square().sum(-1) / self.weights.direction**2
+        r2 = (unit - ev.directions @ tilt.T).square().sum(-1) / ev.direction_deviation.square()
         return (ev.direction_weight * _geman_mcclure(r2, 3.0 + 17.0 * early)).sum(1).mean() * (1.0 + 3.0 * early)
 
     def _priors(self, poses: Tensor) -> Tensor:
