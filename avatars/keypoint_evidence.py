@@ -24,7 +24,10 @@ BONES: tuple[tuple[int, int], ...] = (
     *_PALMS,
 )
 
-_TRUNK_AND_LEGS, _ARMS = {5, 6, *range(11, 17)}, set(range(5, 11))
+_TRUNK_AND_LEGS = [i for i, bone in enumerate(BONES) if set(bone) <= {5, 6, *range(11, 17)}]
+_ARMS = [i for i, bone in enumerate(BONES) if set(bone) <= set(range(5, 11)) and bone != (5, 6)]
+MIN_MISSED = 0.03
+"""No hint is better than this (radians)."""
 
 JAW_ENDS = [23, 39]
 MIN_FRONTAL = 0.93
@@ -39,10 +42,12 @@ class Deviations:
     body: float = 0.012
     face: float = 0.008
     hand: float = 0.008
-    trunk_direction: float = 0.25
-    """Directions of the hint (radians): trunk and legs, arms, and hands and face."""
-    arm_direction: float = 0.4
+    trunk_direction: float = 5.0
+    """Directions of the hint, in trunk and legs and in arms, as multiples of how far they miss the keypoints' own
+    directions in the image: a hint that misses there misses more in depth, and for many frames on end."""
+    arm_direction: float = 4.0
     fine_direction: float = 0.5
+    """Directions of the hint in hands and face (radians)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +64,8 @@ class Evidence:
     """Unit vectors in view axes."""
     direction_weight: Float[Tensor, "frames bones"]
     direction_deviation: Float[Tensor, " bones"]
+    tilt_deviation: float
+    """Of an error that all directions share (radians)."""
     step_s: Float[Tensor, " steps"]
     face_px: Float[Tensor, " frames"]
     """Breadth of the jaw as it would be seen from the front."""
@@ -76,6 +83,7 @@ class Evidence:
             self.directions[:, kept],
             self.direction_weight[:, kept],
             self.direction_deviation[kept],
+            self.tilt_deviation,
             self.step_s,
             self.face_px,
             self.face_weight,
@@ -83,7 +91,11 @@ class Evidence:
 
 
 def gather_evidence(
-    keypoints: Keypoints, times_s: Float[Tensor, " frames"], rotation: Float[Tensor, "frames 3 3"], sd: Deviations, detector: str = ""
+    keypoints: Keypoints,
+    times_s: Float[Tensor, " frames"],
+    rotation: Float[Tensor, "frames 3 3"],
+    sd: Deviations,
+    detector: str = "",
 ) -> Evidence:
     """`rotation` is the root's (view axes): it says whether a face can be seen."""
     height, width = keypoints.size_hw
@@ -102,24 +114,44 @@ def gather_evidence(
     directions = torch.nn.functional.normalize(torch.nan_to_num(lines), dim=-1)
     face_px, face_weight = _frontal_face(keypoints)
     flat = 0.0 if keypoints.world_m is None else 1.0
+    directions = unbiased_directions(directions, BONES, rotation, detector)
+    direction_weight = torch.minimum(weight[:, a], weight[:, b]) * known * flat
+    missed = _missed_in_image(directions, xy[:, b] - xy[:, a], direction_weight)
     return Evidence(
         xy=xy,
         weight=weight,
         deviation_px=3.0 * torso_px(keypoints)[:, None] * deviation,
         bones=bones,
-        directions=unbiased_directions(directions, BONES, rotation, detector),
-        direction_weight=torch.minimum(weight[:, a], weight[:, b]) * known * flat,
-        direction_deviation=torch.tensor([_direction_deviation(bone, sd) for bone in BONES]),
+        directions=directions,
+        direction_weight=direction_weight,
+        direction_deviation=_direction_deviations(missed, sd),
+        tilt_deviation=float(missed[_TRUNK_AND_LEGS].square().mean().sqrt().clamp_min(MIN_MISSED)),
         step_s=(times_s[1:] - times_s[:-1]).float().clamp(1e-3, 1.0),
         face_px=face_px,
         face_weight=face_weight,
     )
 
 
-def _direction_deviation(bone: tuple[int, int], sd: Deviations) -> float:
-    if set(bone) <= _TRUNK_AND_LEGS:
-        return sd.trunk_direction
-    return sd.arm_direction if set(bone) <= _ARMS else sd.fine_direction
+def _missed_in_image(
+    directions: Float[Tensor, "frames bones 3"],
+    lines_px: Float[Tensor, "frames bones 2"],
+    weight: Float[Tensor, "frames bones"],
+) -> Float[Tensor, " bones"]:
+    """By how much (radians, root mean square over the clip) each direction of the hint leaves the plane in which the
+    image shows its bone."""
+    seen = torch.nn.functional.normalize(lines_px, dim=-1)
+    flat = directions[..., :2]
+    along = (flat * seen).sum(-1)
+    off = (flat.square().sum(-1) - torch.where(along > 0, along, 0.0).square()).clamp_min(0.0)
+    return ((weight * off).sum(0) / weight.sum(0).clamp_min(1e-6)).sqrt()
+
+
+def _direction_deviations(missed: Float[Tensor, " bones"], sd: Deviations) -> Float[Tensor, " bones"]:
+    """Bones of one part share a deviation: that of one bone alone is badly known."""
+    deviation = torch.full((len(BONES),), sd.fine_direction)
+    for part, times in ((_TRUNK_AND_LEGS, sd.trunk_direction), (_ARMS, sd.arm_direction)):
+        deviation[part] = times * missed[part].square().mean().sqrt().clamp_min(MIN_MISSED)
+    return deviation
 
 
 def _frontal_face(keypoints: Keypoints) -> tuple[Tensor, Tensor]:

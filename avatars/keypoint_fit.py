@@ -47,8 +47,6 @@ class FitWeights:
     outlier: float = 5.0
     """Deviations at which a keypoint counts as an outlier (Geman-McClure) at the end; each stage starts with three
     times as many, so that limbs far from their keypoints are drawn in."""
-    tilt: float = 0.03
-    """The hint's common tilt (radians)."""
     limit: float = 0.05
     """Leaving a joint's range (radians)."""
     prior: float = 1.0
@@ -386,7 +384,10 @@ class _Fit:
 
     def _of_the_clip(self) -> Tensor:
         betas = self.variables["betas"]
-        e = self.weights.betas * betas.square().sum() + (self.variables["tilt"] / self.weights.tilt).square().sum()
+        e = (
+            self.weights.betas * betas.square().sum()
+            + (self.variables["tilt"] / self.evidence.tilt_deviation).square().sum()
+        )
         if self.height_m is not None:
             vertices, _ = self.body.shaped(betas)
             e = e + ((vertices[:, 1].amax() - vertices[:, 1].amin() - self.height_m) / 0.003).square()

@@ -31,6 +31,7 @@ from avatars.perception.mediapipe_people import MediaPipePeople
 from avatars.perception.model_files import ModelFiles, models_of
 from avatars.perception_stage import Perceived, perceive
 from avatars.progress import StageClock, progress
+from avatars.steady_motion import steadied
 from avatars.track import SourceVideo, Track, plain
 from avatars.track_command import TrackConfig
 from avatars.tracking_init import side_exchanges
@@ -227,6 +228,7 @@ def track_keypoints(
         iterations=config.iterations,
         detector=config.detector,
     )
+    fit = steadied(fit, times_s[keypoints.valid])
     motion, camera = place_in_world(
         fit,
         body,
