@@ -13,6 +13,11 @@ from avatars.rotations import matrix_from_axis_angle
 from avatars.tracking_init import root_rotations
 
 LEGS = ((11, 13), (13, 15), (12, 14), (14, 16))
+PLACES = {
+    5: (0.2, -0.5), 6: (-0.2, -0.5), 7: (0.3, -0.2), 8: (-0.3, -0.2), 9: (0.35, 0.1), 10: (-0.35, 0.1),
+    11: (0.1, 0.0), 12: (-0.1, 0.0), 13: (0.1, 0.4), 14: (-0.1, 0.4), 15: (0.1, 0.8), 16: (-0.1, 0.8),
+}  # fmt: skip
+"""Keypoints of a person in meters, y down."""
 DOWN = torch.tensor([0.0, -1.0, 0.0])
 
 
@@ -55,8 +60,7 @@ def test_other_detectors_and_bones_stay_as_they_are():
 def standing(hint_turned_rad: float) -> Keypoints:
     """A standing person whose hint is rolled in the image plane against the keypoints."""
     points = torch.randn(133, 3, generator=torch.Generator().manual_seed(1)) * 0.05
-    for k, place in {5: (0.2, -0.5), 6: (-0.2, -0.5), 7: (0.3, -0.2), 8: (-0.3, -0.2), 9: (0.35, 0.1), 10: (-0.35, 0.1),
-                     11: (0.1, 0.0), 12: (-0.1, 0.0), 13: (0.1, 0.4), 14: (-0.1, 0.4), 15: (0.1, 0.8), 16: (-0.1, 0.8)}.items():  # fmt: skip
+    for k, place in PLACES.items():
         points[k] = torch.tensor([*place, 0.0])
     roll = matrix_from_axis_angle(torch.tensor([0.0, 0.0, hint_turned_rad]))
     xy = 256 + 200 * points[:, :2]
