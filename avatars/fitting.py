@@ -294,6 +294,7 @@ def describe(result: FitResult) -> dict[str, Any]:
     """What fit.json says of a fit."""
     return {
         "n_gaussians": len(result.avatar),
+        "iterations": len(result.losses),
         "coverage": round(result.coverage, 4),
         "scores": None if result.scores is None else result.scores.as_dict(),
         "final_loss": round(sum(result.losses[-20:]) / max(len(result.losses[-20:]), 1), 5),
