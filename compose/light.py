@@ -1,8 +1,8 @@
 """Picture of a place -> its light; light + normals -> a bounded factor on the person's color.
 
 A photograph tells little about its light, so little is claimed: the mean color tells exposure and tint (gray world,
-Buchsbaum 1980), which a red wall disproves, and where the picture is bright tells from where light comes. Both go only
-part of the way and never far.
+Buchsbaum 1980), which a red wall disproves, and the brighter side of the picture from which side light comes. Both go
+only part of the way and never far.
 """
 
 from __future__ import annotations
@@ -131,48 +131,47 @@ def _normalized(light: PlaceLight, *, keep_tint: float = 0.5) -> PlaceLight:
     )
 
 
-def estimated_light(rgb: Float[Tensor, "3 height width"], camera: Camera) -> PlaceLight:
-    """Light of a place from its picture: every pixel is taken as light from where it is seen.
+_USUAL_LIGHT = (0.75, 0.6)
+"""Towards the light of most pictures: upwards, and back to the camera, whose side is lit in what it shows."""
+_SIDEWAYS = 3.0
+"""How far a picture that is brighter on one side moves the light there."""
 
-    Directions out of view get the mean of the picture's upper or lower half. Projected onto the first harmonics, with
-    the irradiance that they give (Ramamoorthi & Hanrahan 2001); the key light is the luminance's first-order direction
-    pulled up, since light comes from above wherever people live.
+
+def estimated_light(rgb: Float[Tensor, "3 height width"], camera: Camera) -> PlaceLight:
+    """Light of a place from its picture: an indoor lamp above and on the camera's side, moved sideways to where the
+    picture is brighter, with part of the picture's mean color (gray world, Buchsbaum 1980).
+
+    A single picture hardly tells more: brightness over the normals of walls and floor says first of all how they are
+    painted. Contrast tells how hard the light is.
     """
     small = torch.nn.functional.interpolate(rgb[None], (48, 64), mode="area")[0]
     linear = linear_from_srgb(small)
-    view = camera.resized((48, 64))
-    rays = pixel_rays(view.K, view.size_hw)
-    solid = 1.0 / (view.K[0, 0] * view.K[1, 1] * rays.square().sum(-1) ** 1.5)
-    world = torch.nn.functional.normalize(rays @ view.T_cam_world[:3, :3], dim=-1)
-    upper = world[..., 1] > 0.0
-    weight = solid[None] * linear
-    seen = [float(solid[side].sum()) for side in (upper, ~upper)]
-    whole = linear.mean((1, 2))
-    mean = [linear[:, side].mean(-1) if bool(side.any()) else whole for side in (upper, ~upper)]
-    zero = weight.sum((1, 2)) + sum(max(2 * torch.pi - s, 0.0) * m for s, m in zip(seen, mean, strict=True))
-    first = torch.einsum("chw,hwk->kc", weight, world)
-    # what is out of view: the rest of both hemispheres, whose first moment is pi per unit of radiance
-    for sign, share, value in ((1.0, seen[0], mean[0]), (-1.0, seen[1], mean[1])):
-        first[1] += sign * max(torch.pi - 0.5 * share, 0.0) * value
-    ambient = torch.cat([zero[None] / 4, first / 2])  # irradiance of L0 and L1: A0 = pi, A1 = 2 pi / 3
-    toward = (ambient[1:] * _LUMINANCE).sum(-1)
-    toward = toward * torch.tensor([4.0, 1.0, 2.0])  # out of view counts as even, which hides where light comes from
-    toward = torch.nn.functional.normalize(toward, dim=0) + torch.tensor([0.0, 0.8, 0.0])
-    toward = torch.nn.functional.normalize(toward, dim=0)
-    toward[1] = toward[1].clamp_min(0.35)
-    toward = torch.nn.functional.normalize(toward, dim=0)
+    mean = linear.mean((1, 2)).clamp_min(1e-4)
     contrast = float((linear.mean(0).flatten().quantile(0.98) / linear.mean(0).mean().clamp_min(1e-3)).clamp(1, 6))
-    share = 0.12 + 0.06 * contrast
-    key = share * (zero / 4) * 2.0
-    ambient = ambient * torch.tensor([1.0 - 0.5 * share, 0.5, 0.7, 0.5])[:, None]
+    color = mean / (mean * _LUMINANCE).sum()
+    usual = preset_light("indoor")
+    key, ambient = torch.tensor(usual.key_rgb), torch.tensor(usual.ambient)
     light = PlaceLight(
-        _triple(toward),
-        _triple(key),
-        tuple(_triple(row) for row in ambient),
+        _triple(_toward_brighter(linear, camera.resized((48, 64)))),
+        _triple(key.mean() * color),
+        tuple(_triple(row.mean() * color) for row in ambient),
         penumbra=0.26 - 0.03 * contrast,
         shadow_strength=0.45 + 0.02 * contrast,
     )
     return _normalized(light)
+
+
+def _toward_brighter(linear: Float[Tensor, "3 height width"], view: Camera) -> Float[Tensor, 3]:
+    """Unit direction of the usual light, moved along the camera's right by where the picture is brighter."""
+    luminance = (linear * _LUMINANCE[:, None, None]).sum(0)
+    right, back = view.T_cam_world[0, :3], -view.T_cam_world[2, :3]
+    level = torch.tensor([1.0, 0.0, 1.0])
+    right, back = (torch.nn.functional.normalize(axis * level, dim=0) for axis in (right, back))
+    rays = torch.nn.functional.normalize(pixel_rays(view.K, view.size_hw), dim=-1)
+    even = luminance / luminance.mean().clamp_min(1e-4) - 1.0
+    aside = (_SIDEWAYS * (even * rays[..., 0]).mean()).clamp(-0.8, 0.8)
+    up, toward_camera = _USUAL_LIGHT
+    return torch.nn.functional.normalize(torch.tensor([0.0, up, 0.0]) + toward_camera * back + aside * right, dim=0)
 
 
 def normals_in_gaussians(quats: Float[Tensor, "n 4"], normals: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
