@@ -30,7 +30,6 @@ from avatars.tracking_init import TORSO, distances_m, limb_poses, root_rotations
 BODY_JOINTS, HEAD_JOINTS = slice(1, 22), slice(22, 25)
 HAND_JOINTS = slice(25, 55)
 FEET_POINTS = slice(15, 23)
-EARS = [3, 4]
 MAX_FACE_TREMBLING = 0.05
 """A face whose breadth varies more (standard deviation, relative) from frame to frame is no measure."""
 HEAD, ANKLES = 15, [7, 8]
@@ -359,8 +358,7 @@ class _Fit:
         if self.height_m is not None or "betas" in self.kept or not bool(ev.face_weight.any()):
             return
         with torch.no_grad():
-            points = self.posed(self.poses(N_COARSE_KEYPOINTS), self.root())
-            distance = v["log_distance"].exp() - points[:, EARS, 2].mean(1)
+            distance = v["log_distance"].exp() - self.posed(self.poses(), self.root())[:, JAW_ENDS, 2].mean(1)
         betas = v["betas"].detach().requires_grad_()
         ends = self.jaw_mix @ self.jaw.rest(betas)
         breadth = ((ends[1] - ends[0]).norm() * self.breadth_marked).log()

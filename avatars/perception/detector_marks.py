@@ -55,7 +55,7 @@ def marked_keypoints(posed: PosedBody, detector: str) -> Float[Tensor, "frames 1
     return points
 
 
-_FACE_BREADTH = {"mediapipe": 1.05}
+_FACE_BREADTH = {"mediapipe": 1.06}
 
 
 def face_breadth(detector: str) -> float:
