@@ -114,6 +114,21 @@ def why_unfit(action: str, tags: tuple[str, ...]) -> str | None:
     return f"{action} is done in {', '.join(allowed)}, not in {', '.join(sorted(known))}"
 
 
+def likeliest(shares: tuple[tuple[str, float], ...]) -> tuple[str, ...]:
+    """The kinds of place that are at least half as probable as the most probable one."""
+    most = max((share for _, share in shares), default=0.0)
+    return tuple(tag for tag, share in shares if share >= 0.5 * most)
+
+
+def likelihood(action: str, shares: tuple[tuple[str, float], ...]) -> float | None:
+    """How likely `action` is done in a place that is each of these kinds with some probability; None where nothing is
+    known of the action, or of the place."""
+    allowed = _places_of(_plain(action))
+    if allowed is None or not shares:
+        return None
+    return sum(share for tag, share in shares if _fits(_plain(tag), allowed))
+
+
 def _places_of(name: str) -> tuple[str, ...] | None:
     """Where an action is done: by its name, without "ing", or by its first words; None where nothing is known."""
     stem = "_".join(re.sub(r"ing$", "", part) for part in name.split("_"))

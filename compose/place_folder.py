@@ -43,6 +43,8 @@ class PreparedPlace:
     """How each of focal, ground, camera height and floor was had."""
     assumed: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
+    shares: tuple[tuple[str, float], ...] = ()
+    """Kinds of place with their probability, likeliest first, where CLIP was asked."""
     licence: str = ""
     source: Path = Path()
     video: Path | None = None
@@ -79,6 +81,7 @@ class PreparedPlace:
             "name": self.name,
             "licence": self.licence,
             "tags": list(self.tags),
+            "clip_shares": {tag: round(share, 4) for tag, share in self.shares},
             "source": {"file": self.source.name, "sha256": sha256_of(self.source)},
             "clip": None if self.video is None else f"clip{self.video.suffix.lower()}",
             "camera": {
@@ -150,6 +153,16 @@ def load_place(
 def place_tags(folder: str | Path) -> tuple[str, ...]:
     """What kind of place a folder holds. Raises InputError when it is no place."""
     return tuple(str(tag) for tag in _document(Path(folder)).get("tags") or ())
+
+
+def place_shares(folder: str | Path) -> tuple[tuple[str, float], ...]:
+    """What CLIP took a place for: kinds with their probability; nothing where it was not asked. Raises InputError when
+    the folder is no place, or a probability no number."""
+    found = _document(Path(folder)).get("clip_shares") or {}
+    try:
+        return tuple((str(tag), float(share)) for tag, share in found.items())
+    except (AttributeError, TypeError, ValueError) as error:
+        raise InputError(f"{Path(folder) / PLACE_FILE}: clip_shares: {error}. Prepare the place again.") from None
 
 
 def _document(folder: Path) -> dict[str, Any]:

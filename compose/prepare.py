@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, UInt8
 
 from avatars.camera import Camera
 from avatars.errors import InputError
+from compose.action_places import likeliest
 from compose.background import PlaceView, photo_camera
 from compose.clip_plate import clip_plate
 from compose.depth_file import cleaned, depth_file_beside, noise_level, read_depth
@@ -25,6 +26,8 @@ from compose.place_folder import PreparedPlace
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+    from compose.clip_places import PlaceClassifier
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +49,8 @@ class PlaceHints:
     """Picture that is white where there is free floor; None: `X_floor.png` beside picture X."""
     light: str = "estimated"
     tags: tuple[str, ...] = ()
+    """What kind of place; left out, what `classifier` takes it for, where there is one."""
+    classifier: PlaceClassifier | None = None
     licence: str = ""
 
 
@@ -72,10 +77,12 @@ def prepare_place(path: str | Path, hints: PlaceHints | None = None) -> Prepared
     geometry = _geometry(path, rgb, K, hints, picture.focal_px is not None, picture.full_hw)
     tensor = torch.from_numpy(rgb.astype(np.float32) / 255).permute(2, 0, 1)
     light = estimated_light(tensor, geometry.camera) if hints.light == "estimated" else preset_light(hints.light)
+    shares = () if hints.classifier is None else tuple(hints.classifier(rgb).items())
     place = PreparedPlace(
         name=path.stem, rgb=rgb, camera=geometry.camera, depth_m=geometry.depth_m, floor_pixels=geometry.floor,
         light=light, depth_kind=geometry.kind, depth_noise=geometry.noise, measured=picture.told | geometry.measured,
-        assumed=geometry.assumed, tags=hints.tags, licence=hints.licence, source=path, video=picture.video,
+        assumed=geometry.assumed, tags=hints.tags or likeliest(shares), shares=shares, licence=hints.licence,
+        source=path, video=picture.video,
     )  # fmt: skip
     area_m2 = place.floor.area_m2
     if area_m2 < LEAST_FLOOR_M2:

@@ -32,6 +32,9 @@ class BackgroundsCommand:
     """The place's light: from the picture, or a preset."""
     tags: tuple[str, ...] = ()
     """What kind of place: kitchen, living_room, office, street, ..."""
+    clip: Path | None = None
+    """Folder of a CLIP model in transformers' form: it says what kinds of place these are where no tags are given, and
+    plans then prefer the likelier places of an action."""
     licence: str = ""
     """Licence of the pictures; it is written into every clip's receipt."""
 
@@ -51,8 +54,9 @@ class BackgroundsCommand:
         for name in names:
             require_fresh_folder(self.output / name, what="A place")
         hints = PlaceHints(
-            view=self._view(), depth_model=self._model(), light=self.light, tags=self.tags, licence=self.licence
-        )
+            view=self._view(), depth_model=self._model(), light=self.light, tags=self.tags,
+            classifier=self._classifier(), licence=self.licence,
+        )  # fmt: skip
         failed = 0
         for photo in self.photos:
             try:
@@ -64,7 +68,9 @@ class BackgroundsCommand:
             folder = place.save(self.output / photo.stem)
             draw_check(place).save(folder / CHECK_FILE, quality=90)
             assumed = f"; assumed: {', '.join(place.assumed)}" if place.assumed else ""
-            print(f"{folder}: depth {place.depth_kind}, {place.floor.area_m2:.1f} m2 of free floor{assumed}")
+            kinds = "; CLIP: " + ", ".join(f"{tag} {100 * p:.0f}%" for tag, p in place.shares[:3])
+            told = assumed + (kinds if place.shares else "")
+            print(f"{folder}: depth {place.depth_kind}, {place.floor.area_m2:.1f} m2 of free floor{told}")
         print(f"{len(self.photos) - failed} of {len(self.photos)} places prepared; look at their {CHECK_FILE}")
         return 1 if failed else 0
 
@@ -72,6 +78,13 @@ class BackgroundsCommand:
         from compose.background import PlaceView
 
         return PlaceView(self.camera_height_m, self.horizon, self.focal_px)
+
+    def _classifier(self):
+        if self.clip is None:
+            return None
+        from compose.clip_places import PlaceClassifier
+
+        return PlaceClassifier(self.clip)
 
     def _model(self) -> str | None:
         """The depth model to ask where there is no file. An absent one is an error only when it was named."""

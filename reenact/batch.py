@@ -65,6 +65,8 @@ class BackgroundEntry:
     """How far ahead of the camera the free floor begins and ends: what stands behind cannot be seen without depth."""
     tags: tuple[str, ...] = ()
     licence: str = ""
+    shares: tuple[tuple[str, float], ...] = ()
+    """What CLIP took a prepared place for; not given in a batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,7 +280,7 @@ def label_from_name(path: Path) -> str:
 
 
 def _background(item: dict[str, Any], path: Path, where: str) -> BackgroundEntry:
-    names = {f.name for f in fields(BackgroundEntry)}
+    names = {f.name for f in fields(BackgroundEntry)} - {"shares"}
     _check_keys(item, names, {"path"}, where)
     readers: dict[str, Callable[[Any, str], Any]] = {
         "camera_height_m": _number(0.05, 50.0),
@@ -294,8 +296,11 @@ def _background(item: dict[str, Any], path: Path, where: str) -> BackgroundEntry
     values = {k: read(item[k], f"{where}: {k}") for k, read in readers.items() if item.get(k) is not None}
     if "at" in values and "distance_m" in values:
         raise InputError(f"{where}: give `at` or `distance_m`, not both.")
-    if path.is_dir() and not values.get("tags"):
-        values["tags"] = _tags_of_place(path)
+    if path.is_dir():
+        from compose.place_folder import place_shares, place_tags
+
+        values["tags"] = values.get("tags") or place_tags(path)
+        values["shares"] = place_shares(path)
     name = _optional_text(item, "name", where) or path.stem
     return BackgroundEntry(path, name, **values, licence=_optional_text(item, "licence", where))
 
@@ -316,13 +321,6 @@ def _mapping(value: Any, where: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InputError(f"{where} is {_shown(value)}, expected `name: value` pairs.")
     return {str(key): item for key, item in value.items()}
-
-
-def _tags_of_place(folder: Path) -> tuple[str, ...]:
-    """Tags of a place that `reenact backgrounds prepare` wrote. Raises InputError when the folder is none."""
-    from compose.place_folder import place_tags
-
-    return place_tags(folder)
 
 
 def _named_once(entries: tuple[Any, ...], where: str) -> tuple[Any, ...]:

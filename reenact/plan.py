@@ -20,7 +20,7 @@ import numpy as np
 from avatars import __version__
 from avatars.errors import InputError
 from avatars.files import atomic_path, read_json, sha256_of, write_json
-from compose.action_places import why_unfit
+from compose.action_places import likelihood, why_unfit
 from compose.camera_motion import CameraMotion
 from compose.film import Film
 from reenact.batch import AvatarEntry, BackgroundEntry, Batch, MotionEntry, load_batch
@@ -103,7 +103,9 @@ def make_plan(batch: Batch) -> Plan:
         for m, motion in enumerate(motions):
             label = batch.motions[m].label
             order = _rng(batch.seed, avatar, motion, label).permutation(len(backgrounds))
-            order = order if batch.any_place else _fitting(order, label, batch.backgrounds)
+            if not batch.any_place:
+                order = _fitting(order, label, batch.backgrounds)
+                order = _likely_first(order, label, batch, _rng(batch.seed, avatar, motion, label, "likely"))
             for b in sorted(order[: batch.backgrounds_per_pair].tolist()):
                 key = [avatar, motion, label, backgrounds[b], standing[b]]
                 others = _others(batch, a, _rng(batch.seed, *key))
@@ -132,6 +134,16 @@ def _fitting(order: np.ndarray, label: str, entries: tuple[BackgroundEntry, ...]
             "`any_place: true`."
         )
     return np.array(fitting)
+
+
+def _likely_first(order: np.ndarray, label: str, batch: Batch, rng: np.random.Generator) -> np.ndarray:
+    """The places drawn one after another, each as probably as CLIP finds that it is one for the action; as they were
+    where CLIP was not asked (Efraimidis & Spirakis 2006)."""
+    found = [likelihood(label, batch.backgrounds[b].shares) for b in order]
+    if all(share is None for share in found):
+        return order
+    weight = np.array([1.0 if share is None else max(share, 1e-3) for share in found])
+    return order[np.argsort(-(rng.random(len(order)) ** (1.0 / weight)), kind="stable")]
 
 
 def refused_places(batch: Batch) -> list[str]:
