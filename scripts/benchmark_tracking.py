@@ -38,7 +38,10 @@ MEANS = (
     "mpjpe_mm", "pa_mpjpe_mm", "error_2d_px", "jitter_ratio", "limbs_mpjpe_mm", "limbs_pa_mpjpe_mm",
     "mediapipe_mpjpe_mm", "mediapipe_pa_mpjpe_mm", "mask_iou",
 )  # fmt: skip
-VIEW_MEANS = ("mpjpe_mm", "pa_mpjpe_mm", "mediapipe_mpjpe_mm", "mediapipe_pa_mpjpe_mm")
+VIEW_MEANS = (
+    "mpjpe_mm", "mpjpe_as_calibrated_mm", "pa_mpjpe_mm",
+    "mediapipe_mpjpe_mm", "mediapipe_mpjpe_as_calibrated_mm", "mediapipe_pa_mpjpe_mm",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -255,8 +258,9 @@ def group_table(scores: list[ClipScore], by: str) -> str:
 def view_row(view: ViewScore) -> str:
     """One line of the table."""
     return (
-        f"{view.camera} {view.frames:4d} frames  MPJPE {view.mpjpe_mm:5.1f} mm  PA {view.pa_mpjpe_mm:5.1f}  "
-        f"MediaPipe {view.mediapipe_mpjpe_mm:5.1f}, PA {view.mediapipe_pa_mpjpe_mm:5.1f}  "
+        f"{view.camera} {view.frames:4d} frames  MPJPE {view.mpjpe_mm:5.1f} mm (as calibrated "
+        f"{view.mpjpe_as_calibrated_mm:5.1f})  PA {view.pa_mpjpe_mm:5.1f}  MediaPipe {view.mediapipe_mpjpe_mm:5.1f} "
+        f"({view.mediapipe_mpjpe_as_calibrated_mm:5.1f}), PA {view.mediapipe_pa_mpjpe_mm:5.1f}  "
         f"reference {view.reference_error_px:.1f} px"
     )
 

@@ -198,10 +198,14 @@ class ViewScore:
     camera: str
     frames: int
     mpjpe_mm: float
-    """Shoulders to ankles, the middle of the hips laid on each other, camera axes as calibrated, nothing scaled."""
+    """Shoulders to ankles after alignment: the middle of the hips laid on each other, and one rotation for the whole
+    clip, since a track stands in a world of its own. Nothing scaled."""
+    mpjpe_as_calibrated_mm: float
+    """The same without the rotation, in the camera's calibrated axes."""
     pa_mpjpe_mm: float
     """After the best similarity transform per frame (Procrustes)."""
     mediapipe_mpjpe_mm: float
+    mediapipe_mpjpe_as_calibrated_mm: float
     mediapipe_pa_mpjpe_mm: float
     reference_error_px: float
     """Median distance of the triangulated points from this camera's 2D points."""
@@ -240,7 +244,17 @@ def view_score(camera: LensCamera, track: Track, reference: Tensor, error_px: Te
     return ViewScore(
         camera.name,
         int(known.sum()),
+        rotated_error_mm(ours[known], true),
         *aligned_errors_mm(ours[known], true),
+        rotated_error_mm(peer[known], true),
         *aligned_errors_mm(peer[known], true),
         float(error_px.median()),
     )
+
+
+def rotated_error_mm(found: Float[Tensor, "frames 12 3"], true: Float[Tensor, "frames 12 3"]) -> float:
+    """MPJPE of `LIMBS` about the middle of the hips, after the rotation that serves all frames best (Kabsch 1976)."""
+    a, b = about(found, HIPS).reshape(-1, 3), about(true, HIPS).reshape(-1, 3)
+    U, _, Vh = torch.linalg.svd(b.T @ a)
+    R = U @ torch.diag(torch.tensor([1.0, 1.0, float(torch.linalg.det(U @ Vh).sign())])) @ Vh
+    return mean_mm(a @ R.T - b)

@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from avatars.errors import InputError
+from avatars.rotations import matrix_from_axis_angle
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 from benchmark_tracking import Ledger, TrackingBenchmark, film, multiview_summary, row, summary
-from tracking_scores import ClipScore, Rig, ViewScore, aligned_errors_mm, hand_error_mm
+from tracking_scores import ClipScore, Rig, ViewScore, aligned_errors_mm, hand_error_mm, rotated_error_mm
 
 KEYS = {
     "mpjpe_mm", "pa_mpjpe_mm", "yaw_error_max_deg", "hand_pa_mpjpe_mm", "jitter_ratio", "mediapipe_mpjpe_mm",
@@ -36,7 +37,8 @@ def test_the_summary_has_every_promised_key_and_means_over_clips() -> None:
     assert (result["yaw_error_max_deg"], result["yaw_error_max_any_clip_deg"]) == (9.0, 25.0)
     assert result["frames_per_s"] == pytest.approx(360 / 60)
     assert result["multiview_mpjpe_mm"] is None
-    views = [ViewScore("a", 9, 60.0, 40.0, 90.0, 70.0, 2.0), ViewScore("b", 9, 80.0, 50.0, 100.0, 80.0, 2.0)]
+    views = [ViewScore("a", 9, 60.0, 61.0, 40.0, 90.0, 91.0, 70.0, 2.0)]
+    views.append(replace(views[0], camera="b", mpjpe_mm=80.0))
     assert multiview_summary(views)["multiview_mpjpe_mm"] == 70.0
     assert "hands   -  " in row(kick) and all(value is None for value in summary([]).values())
 
@@ -98,3 +100,14 @@ def test_small_hands_do_not_count() -> None:
     wrong[1:, 25:] += torch.randn(2, 30, 3, generator=torch.Generator().manual_seed(1))
     assert hand_error_mm(wrong, joints, SimpleNamespace(keypoints_px=px)) == pytest.approx(0.0, abs=1e-2)
     assert hand_error_mm(wrong, joints, SimpleNamespace(keypoints_px=0 * px)) is None
+
+
+def test_one_rotation_of_the_whole_clip_is_forgiven_and_one_per_frame_is_not() -> None:
+    torch.manual_seed(0)
+    true = torch.randn(5, 12, 3)
+    turn = matrix_from_axis_angle(torch.tensor([0.3, -0.2, 0.1]))
+    moved = true @ turn.T + torch.randn(5, 1, 3)
+    assert rotated_error_mm(moved, true) < 0.01 < 100 < aligned_errors_mm(moved, true)[0]
+    each = matrix_from_axis_angle(0.3 * torch.randn(5, 3))
+    assert rotated_error_mm(true @ each.mT, true) > 50
+    assert rotated_error_mm(true * torch.tensor([-1.0, 1.0, 1.0]), true) > 50  # a mirror image is no rotation
