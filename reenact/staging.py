@@ -69,7 +69,7 @@ def stage(
         entry.heading_deg,
         entry.crop,
         entry.floor_m or (0.0, math.inf),
-        margin=0.1 if moving else 0.02,
+        margin=0.14 if moving else 0.02,  # turns move what stands near the border by up to 0.12 of the height
     )
 
     def find(r: Retargeted, touched: Tensor | None, seed: int, floor: FreeFloor | None) -> Placement:
