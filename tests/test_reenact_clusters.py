@@ -21,6 +21,14 @@ from reenact.run import run_batch
 from reenact.run_command import RunCommand
 
 
+@pytest.fixture(scope="module", autouse=True)
+def elsewhere(tmp_path_factory):
+    """Processes of a cluster look for packages where they are started: here that must not be the source tree."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("elsewhere"))
+        yield
+
+
 @pytest.fixture(scope="module")
 def material(tmp_path_factory) -> Path:
     return write_material(tmp_path_factory.mktemp("material"), Body.load())
