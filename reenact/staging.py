@@ -62,15 +62,7 @@ def stage(
     if moving and whole.video is not None:
         raise InputError(f"{entry.name} is a clip of a still camera; a camera that moves needs a photograph.")
     seen = inner_camera(whole.camera) if moving else whole.camera
-    rules = PlacementRules(
-        batch.person_height,
-        entry.at,
-        entry.distance_m,
-        entry.heading_deg,
-        entry.crop,
-        entry.floor_m or (0.0, math.inf),
-        margin=0.14 if moving else 0.02,  # turns move what stands near the border by up to 0.12 of the height
-    )
+    rules = _rules(batch, entry, moving)
 
     def find(r: Retargeted, touched: Tensor | None, seed: int, floor: FreeFloor | None) -> Placement:
         return place(r.swept, r.height_m, seen, batch.size_hw, rules, seed, floor=floor, touched=touched)
@@ -124,6 +116,19 @@ def stage(
         for p, spot in beside
     ]  # fmt: skip
     return Staged(background, placement, scene, *labelled(first, placement), tuple(companions))
+
+
+def _rules(batch: Batch, entry: BackgroundEntry, moving: bool) -> PlacementRules:
+    """What the batch and the place ask of a spot."""
+    return PlacementRules(
+        batch.person_height,
+        entry.at,
+        entry.distance_m,
+        entry.heading_deg,
+        entry.crop,
+        entry.floor_m or (0.0, math.inf),
+        margin=0.14 if moving else 0.02,  # turns move what stands near the border by up to 0.12 of the height
+    )
 
 
 def _orbiting(

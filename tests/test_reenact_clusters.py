@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from tiny_batch import write_batch, write_material
+from tiny_batch import four_groups, write_material
 
 from avatars import console
 from avatars.body import Body
@@ -32,17 +32,6 @@ def elsewhere(tmp_path_factory):
 @pytest.fixture(scope="module")
 def material(tmp_path_factory) -> Path:
     return write_material(tmp_path_factory.mktemp("material"), Body.load())
-
-
-def four_groups(material: Path, path: Path) -> Path:
-    """Two avatars x two motions over one place."""
-    path.parent.mkdir(exist_ok=True)
-    return write_batch(
-        material,
-        path,
-        avatars=[str(material / "white"), str(material / "blue")],
-        motions=[str(material / "raise_01.npz"), str(material / "lower_01.npz")],
-    )
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from tiny_batch import write_batch, write_material
+from tiny_batch import four_groups, write_batch, write_material
 
 from actionrec.manifest import read_manifest
 from avatars import console
@@ -35,16 +35,6 @@ def material(tmp_path_factory) -> Path:
 
 
 LOCAL = ("batch.json", "runs.jsonl")
-
-
-def four_groups(material: Path, path: Path) -> Path:
-    """Two avatars x two motions over one place."""
-    return write_batch(
-        material,
-        path,
-        avatars=[str(material / "white"), str(material / "blue")],
-        motions=[str(material / "raise_01.npz"), str(material / "lower_01.npz")],
-    )
 
 
 @pytest.fixture(scope="module")

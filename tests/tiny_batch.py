@@ -82,3 +82,13 @@ def write_batch(material: Path, path: Path, **changes) -> Path:
     } | changes
     path.write_text(json.dumps(document))  # JSON is YAML
     return path
+
+
+def four_groups(material: Path, path: Path) -> Path:
+    """Two avatars x two motions over one place."""
+    return write_batch(
+        material,
+        path,
+        avatars=[str(material / "white"), str(material / "blue")],
+        motions=[str(material / "raise_01.npz"), str(material / "lower_01.npz")],
+    )
