@@ -32,6 +32,9 @@ log = logging.getLogger(__name__)
 _TOUCH_POINTS = 700
 _TOUCH_FRAMES = 40
 _VOXEL_M = 0.04
+_MARGINS = {"static": 0.02, "orbit": 0.1, "pan": 0.14, "handheld": 0.14}
+"""Border kept clear, as a fraction of the height: turns move what stands near it by up to 0.12; an orbit goes round the
+person."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,7 @@ def stage(
     if moving and whole.video is not None:
         raise InputError(f"{entry.name} is a clip of a still camera; a camera that moves needs a photograph.")
     seen = inner_camera(whole.camera) if moving else whole.camera
-    rules = _rules(batch, entry, moving)
+    rules = _rules(batch, entry)
 
     def find(r: Retargeted, touched: Tensor | None, seed: int, floor: FreeFloor | None) -> Placement:
         return place(r.swept, r.height_m, seen, batch.size_hw, rules, seed, floor=floor, touched=touched)
@@ -118,7 +121,7 @@ def stage(
     return Staged(background, placement, scene, *labelled(first, placement), tuple(companions))
 
 
-def _rules(batch: Batch, entry: BackgroundEntry, moving: bool) -> PlacementRules:
+def _rules(batch: Batch, entry: BackgroundEntry) -> PlacementRules:
     """What the batch and the place ask of a spot."""
     return PlacementRules(
         batch.person_height,
@@ -127,7 +130,7 @@ def _rules(batch: Batch, entry: BackgroundEntry, moving: bool) -> PlacementRules
         entry.heading_deg,
         entry.crop,
         entry.floor_m or (0.0, math.inf),
-        margin=0.14 if moving else 0.02,  # turns move what stands near the border by up to 0.12 of the height
+        margin=_MARGINS[batch.camera.kind],
     )
 
 
