@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,13 @@ from torch import Tensor
 
 from avatars.camera import Camera
 from compose.free_floor import FreeFloor
-from compose.ground import ASSUMED_CAMERA_HEIGHT_M, ASSUMED_HORIZON, camera_over_ground, pitch_from_horizon
+from compose.ground import (
+    ASSUMED_CAMERA_HEIGHT_M,
+    ASSUMED_HORIZON,
+    camera_over_ground,
+    pitch_from_horizon,
+    roll_of,
+)
 from compose.light import PlaceLight
 from compose.photo import open_photo
 
@@ -32,9 +38,17 @@ class PlaceView:
     camera_height_m: float | None = None
     """Height of the lens above the ground (meters)."""
     horizon: float | None = None
-    """Row of the horizon as a fraction of the image height, 0 = top; it may lie outside the image."""
+    """Where the horizon crosses the middle column, as a fraction of the image height, 0 = top; it may lie outside the
+    image."""
     focal_px: float | None = None
     """Focal length in pixels of the photograph as stored (upright)."""
+    roll_deg: float | None = None
+    """By how many degrees what stands upright leans to the right in the middle of the image."""
+
+    @property
+    def stated(self) -> tuple[str, ...]:
+        """The names of what the user knows."""
+        return tuple(f.name for f in fields(self) if getattr(self, f.name) is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +62,7 @@ class Background:
     camera: Camera
     """Over the world's origin, looking along -Z; the ground is y = 0."""
     assumed: tuple[str, ...] = ()
-    """What was assumed instead of measured: any of "camera_height_m", "horizon", "focal_px"."""
+    """What was assumed instead of measured: any of "camera_height_m", "horizon", "focal_px", "roll_deg"."""
     tags: tuple[str, ...] = ()
     licence: str = ""
     floor: FreeFloor | None = None
@@ -144,12 +158,14 @@ def photo_camera(
     focal_px = view.focal_px or focal_exif_px or _FOCAL_PER_LONG_SIDE * max(size_hw)
     height_m = ASSUMED_CAMERA_HEIGHT_M if view.camera_height_m is None else view.camera_height_m
     horizon = ASSUMED_HORIZON if view.horizon is None else view.horizon
-    pitch = pitch_from_horizon(horizon, focal_px=focal_px, height_px=size_hw[0])
-    camera = camera_over_ground(size_hw=size_hw, focal_px=focal_px, camera_height_m=height_m, pitch=pitch)
+    roll = math.radians(view.roll_deg or 0.0)
+    pitch = pitch_from_horizon(horizon, focal_px=focal_px, height_px=size_hw[0], roll=roll)
+    camera = camera_over_ground(size_hw=size_hw, focal_px=focal_px, camera_height_m=height_m, pitch=pitch, roll=roll)
     known = {
         "camera_height_m": view.camera_height_m,
         "horizon": view.horizon,
         "focal_px": view.focal_px or focal_exif_px,
+        "roll_deg": view.roll_deg,
     }
     return camera, tuple(name for name, value in known.items() if value is None)
 
@@ -158,4 +174,7 @@ def _described(camera: Camera) -> str:
     forward = camera.T_cam_world[2, :3]
     eye = -camera.T_cam_world[:3, :3].T @ camera.T_cam_world[:3, 3]
     pitch = math.degrees(math.asin(-float(forward[1])))
-    return f"camera {float(eye[1]):.2f} m above the ground, {pitch:.1f} deg down, focal {float(camera.K[0, 0]):.0f} px"
+    return (
+        f"camera {float(eye[1]):.2f} m above the ground, {pitch:.1f} deg down, roll "
+        f"{math.degrees(roll_of(camera)):.1f} deg, focal {float(camera.K[0, 0]):.0f} px"
+    )

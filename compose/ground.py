@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -18,12 +18,14 @@ ASSUMED_HORIZON = 0.45
 """Photographs that show a floor are tilted slightly down, so the horizon lies a little above the middle."""
 
 
-def pitch_from_horizon(horizon: float, *, focal_px: float, height_px: int) -> float:
-    """Downward pitch (radians) of a camera without roll whose horizon lies at `horizon` of the image height (0 = top).
+def pitch_from_horizon(horizon: float, *, focal_px: float, height_px: int, roll: float = 0.0) -> float:
+    """Downward pitch (radians) of a camera whose horizon crosses the middle column at `horizon` of the image height
+    (0 = top).
 
-    The horizon is where the level direction projects: row = c_y - f tan(pitch) (Hartley & Zisserman 2004, ch. 8).
+    The horizon is where the level directions project: in the middle column, row = c_y - f tan(pitch) / cos(roll)
+    (Hartley & Zisserman 2004, ch. 8).
     """
-    return math.atan((0.5 - horizon) * height_px / focal_px)
+    return math.atan((0.5 - horizon) * height_px / focal_px * math.cos(roll))
 
 
 def horizon_from_pitch(pitch: float, *, focal_px: float, height_px: int) -> float:
@@ -31,11 +33,28 @@ def horizon_from_pitch(pitch: float, *, focal_px: float, height_px: int) -> floa
     return 0.5 - math.tan(pitch) * focal_px / height_px
 
 
-def camera_over_ground(*, size_hw: tuple[int, int], focal_px: float, camera_height_m: float, pitch: float) -> Camera:
-    """A camera without roll above the world's origin, looking along -Z and down by `pitch` radians."""
+def camera_over_ground(
+    *, size_hw: tuple[int, int], focal_px: float, camera_height_m: float, pitch: float, roll: float = 0.0
+) -> Camera:
+    """A camera above the world's origin, looking along -Z, down by `pitch` radians, and turned about its axis so that
+    what stands upright leans to the right by `roll` radians in the middle of its picture."""
     eye = torch.tensor([0.0, camera_height_m, 0.0])
     forward = torch.tensor([0.0, -math.sin(pitch), -math.cos(pitch)])
-    return Camera.looking_at(eye, eye + forward, focal_px=focal_px, size_hw=size_hw)
+    level = Camera.looking_at(eye, eye + forward, focal_px=focal_px, size_hw=size_hw)
+    return level if roll == 0.0 else rolled(level, roll)
+
+
+def rolled(camera: Camera, roll: float) -> Camera:
+    """The camera whose picture is turned clockwise by `roll` radians about the optical axis."""
+    c, s = math.cos(roll), math.sin(roll)
+    T = torch.tensor([[c, -s, 0.0, 0.0], [s, c, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0], [0.0, 0.0, 0.0, 1.0]])
+    return replace(camera, T_cam_world=T @ camera.T_cam_world)
+
+
+def roll_of(camera: Camera) -> float:
+    """By how much (radians) what stands upright leans to the right in the middle of the camera's picture."""
+    up = camera.T_cam_world[:3, 1]
+    return math.atan2(float(up[0]), float(-up[1])) + 0.0  # never -0.0
 
 
 def ground_point(camera: Camera, pixels: Float[Tensor, "points 2"]) -> Float[Tensor, "points 3"]:
@@ -193,11 +212,13 @@ def _refined(
 
 
 def popup_depth(camera: Camera, floor: Bool[np.ndarray, "height width"]) -> Float[np.ndarray, "height width"]:
-    """Depth of a picture of which only the floor is known: all else stands upright where, in its column, it meets it.
+    """Depth of a picture of which only the floor is known: all else stands upright where it meets it straight beneath.
 
     Hoiem et al. 2005, "Automatic photo pop-up". Meters as far as the camera's height is; +inf where nothing beneath a
     pixel is floor, and on the floor beyond the horizon.
     """
+    if abs(roll_of(camera)) > 1e-3:
+        return _rolled_popup(camera, floor)
     depth = ground_depth(camera).numpy().copy()
     height = floor.shape[0]
     rows = np.where(floor, np.arange(height)[:, None], height)
@@ -205,3 +226,28 @@ def popup_depth(camera: Camera, floor: Bool[np.ndarray, "height width"]) -> Floa
     columns = np.arange(floor.shape[1])[None].repeat(height, 0)
     standing = np.where(base < height, depth[np.minimum(base, height - 1), columns], np.inf)
     return np.where(floor, depth, standing).astype(np.float32)
+
+
+def _rolled_popup(camera: Camera, floor: Bool[np.ndarray, "height width"]) -> Float[np.ndarray, "height width"]:
+    """Pop-up in a picture turned upright; camera z is the same in both."""
+    roll, center = roll_of(camera), camera.K[:2, 2].numpy()
+    c, s = math.cos(roll), math.sin(roll)
+    R_rolled_upright = np.array([[c, -s], [s, c]])
+    corners = np.array([[x, y] for x in (0, floor.shape[1]) for y in (0, floor.shape[0])]) - center
+    low = np.floor((corners @ R_rolled_upright).min(0)).astype(int)
+    high = np.ceil((corners @ R_rolled_upright).max(0)).astype(int)
+
+    def pixels(size_hw: tuple[int, int], origin: np.ndarray) -> np.ndarray:
+        y, x = np.mgrid[: size_hw[0], : size_hw[1]] + 0.5
+        return np.stack([x, y], -1) - origin
+
+    width, height = (int(v) for v in high - low)
+    there = np.floor(pixels((height, width), -low) @ R_rolled_upright.T + center).astype(int)
+    inside = ((there >= 0) & (there < floor.shape[::-1])).all(-1)
+    upright = inside & floor[np.where(inside, there[..., 1], 0), np.where(inside, there[..., 0], 0)]
+    K = camera.K.clone()
+    K[:2, 2] = torch.from_numpy(-low).float()
+    depth = popup_depth(replace(rolled(camera, -roll), K=K, size_hw=(height, width)), upright)
+    back = np.floor(pixels(floor.shape, center) @ R_rolled_upright - low).astype(int)
+    standing = depth[back[..., 1].clip(0, height - 1), back[..., 0].clip(0, width - 1)]
+    return np.where(floor, ground_depth(camera).numpy(), standing).astype(np.float32)

@@ -15,6 +15,7 @@ from avatars.camera import Camera
 from avatars.errors import InputError
 from avatars.files import atomic_path, sha256_of
 from compose.free_floor import FreeFloor
+from compose.ground import roll_of
 from compose.light import PlaceLight
 
 if TYPE_CHECKING:
@@ -105,8 +106,7 @@ def camera_angles(camera: Camera) -> tuple[float, float, float]:
     """Height over the ground (m), downward pitch and roll (degrees) of a camera."""
     R, t = camera.T_cam_world[:3, :3], camera.T_cam_world[:3, 3]
     height_m = float(-(R.T @ t)[1])
-    up = R[:, 1]
-    return height_m, math.degrees(math.asin(float(-R[2, 1]))), math.degrees(math.atan2(float(up[0]), float(-up[1])))
+    return height_m, math.degrees(math.asin(float(-R[2, 1]))), math.degrees(roll_of(camera))
 
 
 def load_place(
@@ -120,9 +120,9 @@ def load_place(
 
     folder = Path(folder)
     document = _document(folder)
-    if view is not None and any(v is not None for v in (view.camera_height_m, view.horizon, view.focal_px)):
+    if view is not None and view.stated:
         raise InputError(
-            f"{folder} is a prepared place, which knows its camera; give camera_height_m, horizon and focal_px to "
+            f"{folder} is a prepared place, which knows its camera; give {', '.join(view.stated)} to "
             "`reenact backgrounds prepare` instead."
         )
     try:

@@ -15,6 +15,7 @@ from avatars.camera import Camera
 from avatars.errors import InputError
 from compose.background import fitted_camera
 from compose.free_floor import CELL_M, FreeFloor
+from compose.ground import roll_of
 
 _NEAREST_M = 0.4
 
@@ -194,7 +195,7 @@ def _spot_across(swept: Tensor, middle: Placement, view: Camera, margin: float, 
     if first > last:
         return None
     depth_m = float(points[:, 2].mean())
-    return (first + share * (last - first)) * depth_m / float(view.K[0, 0])
+    return (first + share * (last - first)) * depth_m / (float(view.K[0, 0]) * math.cos(roll_of(view)))
 
 
 def _why_outside(swept: Tensor, view: Camera, placement: Placement, rules: PlacementRules) -> str | None:
@@ -218,7 +219,9 @@ def _why_outside(swept: Tensor, view: Camera, placement: Placement, rules: Place
 
 
 def _height_fraction(view: Camera, spot: Float[Tensor, 3], body_height_m: float) -> float:
-    """Height in the frame of somebody who stands at `spot`, as a fraction."""
+    """Height in the frame of somebody who stands at `spot`, along what stands upright in its middle, as a fraction."""
     ends = spot * torch.tensor([[1.0, 0.0, 1.0]]) + torch.tensor([[0.0, 0.0, 0.0], [0.0, body_height_m, 0.0]])
-    rows = view.project(ends)[:, 1]
-    return float(rows[0] - rows[1]) / view.size_hw[0]
+    feet, head = view.project(ends)
+    right, down = (head - feet).tolist()
+    roll = roll_of(view)
+    return (math.sin(roll) * right - math.cos(roll) * down) / view.size_hw[0]

@@ -23,6 +23,7 @@ from compose.ground import ground_depth, ground_plane, popup_depth, world_points
 from compose.light import estimated_light, preset_light
 from compose.photo import VIDEO_SUFFIXES, open_photo
 from compose.place_folder import PreparedPlace
+from compose.upright_lines import roll_from_upright_lines
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -74,7 +75,7 @@ def prepare_place(path: str | Path, hints: PlaceHints | None = None) -> Prepared
     picture = _picture(path)
     rgb = picture.rgb
     K = _intrinsics(hints.view, picture.full_hw, picture.focal_px, (rgb.shape[0], rgb.shape[1]))
-    geometry = _geometry(path, rgb, K, hints, picture.focal_px is not None, picture.full_hw)
+    geometry = _geometry(path, rgb, K, hints, picture.focal_px is not None)
     tensor = torch.from_numpy(rgb.astype(np.float32) / 255).permute(2, 0, 1)
     light = estimated_light(tensor, geometry.camera) if hints.light == "estimated" else preset_light(hints.light)
     shares = () if hints.classifier is None else tuple(hints.classifier(rgb).items())
@@ -132,9 +133,7 @@ def _intrinsics(
     return camera.resized(size_hw).K
 
 
-def _geometry(
-    path: Path, rgb: np.ndarray, K: torch.Tensor, hints: PlaceHints, exif: bool, original_hw: tuple[int, int]
-) -> _Geometry:
+def _geometry(path: Path, rgb: np.ndarray, K: torch.Tensor, hints: PlaceHints, exif: bool) -> _Geometry:
     size_hw = (rgb.shape[0], rgb.shape[1])
     focal = "given" if hints.view.focal_px else "EXIF" if exif else ""
     depth_file = hints.depth or depth_file_beside(path)
@@ -143,20 +142,35 @@ def _geometry(
     if depth_file is not None:
         depth_m = read_depth(depth_file, size_hw)
         return _from_depth(path, rgb, depth_m, K, floor, f"file {depth_file.name}", "file", focal)
-    stated, _ = photo_camera(hints.view, original_hw, None)
-    camera = replace(stated.resized(size_hw), K=K)
+    camera, rolled = _stated_camera(rgb, K, hints.view)
     if hints.depth_model is not None:
         estimate = _model_depth(rgb, hints.depth_model)
         if estimate.kind == "metric":
             depth_m = estimate.meters()[0].numpy()
             return _from_depth(path, rgb, depth_m, K, floor, hints.depth_model, "metric", focal)
-        return _from_relative(path, rgb, estimate, camera, floor, hints, focal)
+        return _from_relative(path, rgb, estimate, camera, floor, hints, focal, rolled)
     pixels = floor if floor is not None else floor_by_color(rgb, camera)
     pixels = pixels & np.isfinite(ground_depth(camera).numpy())
     _require_floor(path, pixels)
     how = {"floor": "given" if floor is not None else "its color", "depth": "everything stands upright on the floor"}
-    measured, assumed = _stated(hints.view, focal)
+    measured, assumed = _stated(hints.view, focal, rolled)
     return _Geometry(camera, popup_depth(camera, pixels), pixels, "pop-up", 0.02, measured | how, assumed)
+
+
+def _stated_camera(rgb: np.ndarray, K: torch.Tensor, view: PlaceView) -> tuple[Camera, str]:
+    """The camera as the user describes it, rolled as the picture's upright lines tell where the user does not, and how
+    its roll is known ("" where it is not)."""
+
+    def camera(view: PlaceView) -> Camera:
+        known = replace(view, focal_px=float(K[1, 1]))
+        return replace(photo_camera(known, (rgb.shape[0], rgb.shape[1]), None)[0], K=K)
+
+    if view.roll_deg is not None:
+        return camera(view), "given"
+    roll_deg = roll_from_upright_lines(rgb, camera(view))
+    if roll_deg is None:
+        return camera(view), ""
+    return camera(replace(view, roll_deg=roll_deg)), "upright lines"
 
 
 def _from_depth(
@@ -187,8 +201,9 @@ def _remaining_noise(raw: np.ndarray, smooth: np.ndarray) -> float:
 
 
 def _from_relative(
-    path: Path, rgb: np.ndarray, estimate: Any, camera: Camera, floor: np.ndarray | None, hints: PlaceHints, focal: str
-) -> _Geometry:
+    path: Path, rgb: np.ndarray, estimate: Any, camera: Camera, floor: np.ndarray | None, hints: PlaceHints, focal: str,
+    rolled: str,
+) -> _Geometry:  # fmt: skip
     """Relative depth gets its meters from the ground plane under a camera of stated height."""
     pixels = floor if floor is not None else floor_by_color(rgb, camera)
     ground_m = ground_depth(camera)
@@ -196,7 +211,7 @@ def _from_relative(
     known = torch.from_numpy(pixels) & ground_m.isfinite()
     fitted = estimate.fitted(ground_m[None], known[None]).meters()[0].numpy()
     points = world_points(torch.from_numpy(fitted), camera).numpy()
-    measured, assumed = _stated(hints.view, focal)
+    measured, assumed = _stated(hints.view, focal, rolled)
     measured |= {
         "depth": f"{hints.depth_model}, relative, fitted to the ground",
         "floor": "given" if floor is not None else "its color",
@@ -204,11 +219,11 @@ def _from_relative(
     return _Geometry(camera, fitted, pixels | is_floor(points, noise=0.02), "fitted", 0.03, measured, assumed)
 
 
-def _stated(view: PlaceView, focal: str) -> tuple[dict[str, str], tuple[str, ...]]:
-    """What of the camera the user said, and what was assumed."""
-    values = {"camera_height_m": view.camera_height_m, "horizon": view.horizon, "focal_px": focal or None}
-    given = {name: "given" for name, value in values.items() if value is not None}
-    return given | ({"focal_px": focal} if focal else {}), tuple(n for n, v in values.items() if v is None)
+def _stated(view: PlaceView, focal: str, rolled: str) -> tuple[dict[str, str], tuple[str, ...]]:
+    """How each thing about the camera is known, and what was assumed."""
+    said = {name: "given" if name in view.stated else "" for name in ("camera_height_m", "horizon")}
+    known = said | {"focal_px": focal, "roll_deg": rolled}
+    return {name: how for name, how in known.items() if how}, tuple(name for name, how in known.items() if not how)
 
 
 def _model_depth(rgb: np.ndarray, backend: str) -> Any:

@@ -28,6 +28,9 @@ class BackgroundsCommand:
     """Row of the horizon as a fraction of the picture's height; without depth 0.45 is assumed."""
     focal_px: float | None = None
     """Focal length in pixels of the picture; from EXIF, or 1.1 of the longer side is assumed."""
+    roll_deg: float | None = None
+    """By how many degrees what stands upright leans to the right in the middle of the picture; from the picture's
+    upright lines where they agree, else 0 is assumed."""
     light: Literal["estimated", "day", "overcast", "night", "indoor"] = "estimated"
     """The place's light: from the picture, or a preset."""
     tags: tuple[str, ...] = ()
@@ -77,7 +80,7 @@ class BackgroundsCommand:
     def _view(self):
         from compose.background import PlaceView
 
-        return PlaceView(self.camera_height_m, self.horizon, self.focal_px)
+        return PlaceView(self.camera_height_m, self.horizon, self.focal_px, self.roll_deg)
 
     def _classifier(self):
         if self.clip is None:

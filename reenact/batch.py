@@ -18,6 +18,7 @@ from reenact.quotas import Quotas
 
 _TOTALS = ("clips", "per_class", "per_identity")
 LIGHTS = ("estimated", "day", "overcast", "night", "indoor")
+MOST_ROLL_DEG = 60.0
 MOTION_SUFFIXES = (".npz", ".bvh", ".pt", ".pth", ".pkl", ".pickle", ".joblib")
 
 
@@ -54,6 +55,7 @@ class BackgroundEntry:
     camera_height_m: float | None = None
     horizon: float | None = None
     focal_px: float | None = None
+    roll_deg: float | None = None
     at: tuple[float, float] | None = None
     """Where the motion starts: meters to the right of the camera and ahead of it; sampled when absent."""
     distance_m: float | None = None
@@ -286,6 +288,7 @@ def _background(item: dict[str, Any], path: Path, where: str) -> BackgroundEntry
         "camera_height_m": _number(0.05, 50.0),
         "horizon": _number(-1.0, 0.95),
         "focal_px": _number(10.0, 1e6),
+        "roll_deg": _number(-MOST_ROLL_DEG, MOST_ROLL_DEG),
         "at": _at,
         "distance_m": _number(0.5, 100.0),
         "heading_deg": _range(-360.0, 360.0),

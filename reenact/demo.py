@@ -149,6 +149,7 @@ def write_batch(out: Path, places: tuple[Place, ...], command: DemoCommand) -> P
                 "camera_height_m": round(place.camera_height_m, 3),
                 "horizon": round(place.horizon, 4),
                 "focal_px": round(place.focal_px, 1),
+                "roll_deg": 0.0,
             }
             for place in places
         ],

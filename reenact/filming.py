@@ -120,7 +120,7 @@ def check_inputs(plan: Plan, body: Body) -> tuple[float, ...]:
 
 @lru_cache(maxsize=8)
 def _background(entry: BackgroundEntry) -> Background:
-    view = PlaceView(entry.camera_height_m, entry.horizon, entry.focal_px)
+    view = PlaceView(entry.camera_height_m, entry.horizon, entry.focal_px, entry.roll_deg)
     return Background.load(entry.path, view, tags=entry.tags, licence=entry.licence)
 
 

@@ -157,7 +157,7 @@ def _staged(plan: Plan, clip: PlannedClip, body: Body) -> tuple[Staged, list[Ava
     from avatars.motion_formats import load_motion
 
     batch, entry = plan.batch, plan.batch.backgrounds[clip.background]
-    view = PlaceView(entry.camera_height_m, entry.horizon, entry.focal_px)
+    view = PlaceView(entry.camera_height_m, entry.horizon, entry.focal_px, entry.roll_deg)
     whole = Background.load(entry.path, view, tags=entry.tags, licence=entry.licence)
     people = []
     for avatar, motion in ((clip.avatar, clip.motion), *clip.others):

@@ -324,7 +324,8 @@ def _settings(batch: Batch) -> dict[str, Any]:
 def _standing(entry: BackgroundEntry) -> dict[str, Any]:
     """What the batch says of a place, beside its pixels, that changes the clip."""
     names = ("camera_height_m", "horizon", "focal_px", "at", "distance_m", "heading_deg", "crop", "floor_m")
-    return {name: getattr(entry, name) for name in names}
+    rolled = {"roll_deg": entry.roll_deg} if entry.roll_deg else {}  # without roll, ids are as they were
+    return {name: getattr(entry, name) for name in names} | rolled
 
 
 def _card(plan: Plan) -> dict[str, Any]:

@@ -370,6 +370,7 @@ def _place(out: Path, config: SimulatedConfig, seed: int) -> dict[str, Any]:
         "camera_height_m": round(float(height_m), 3),
         "horizon": round(float(horizon_from_pitch(pitch, focal_px=float(focal_px), height_px=size)), 4),
         "focal_px": round(float(focal_px), 1),
+        "roll_deg": 0.0,
         "heading_deg": [-config.azimuth_deg, config.azimuth_deg],
     }
 

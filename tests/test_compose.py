@@ -52,14 +52,14 @@ def test_a_level_camera_shows_the_horizon_at_the_height_of_the_lens():
 
 def test_what_the_user_states_is_used_and_the_rest_is_said_to_be_assumed(tmp_path, caplog):
     path = photo(tmp_path / "a.png")
-    place_ = Background.load(path, PlaceView(camera_height_m=1.2, horizon=0.3, focal_px=300.0))
+    place_ = Background.load(path, PlaceView(camera_height_m=1.2, horizon=0.3, focal_px=300.0, roll_deg=0.0))
     assert place_.assumed == ()
     assert not caplog.records
     eye = -place_.camera.T_cam_world[:3, :3].T @ place_.camera.T_cam_world[:3, 3]
     assert float(eye[1]) == pytest.approx(1.2)
     assert float(place_.camera.K[0, 0]) == 300.0
     guessed = Background.load(path)
-    assert guessed.assumed == ("camera_height_m", "horizon", "focal_px")
+    assert guessed.assumed == ("camera_height_m", "horizon", "focal_px", "roll_deg")
     assert "assumed, not measured" in caplog.text
 
 
@@ -70,7 +70,7 @@ def test_exif_focal_length_and_rotation_are_read(tmp_path):
     exif[0x0112] = 6  # turn clockwise to see it upright
     exif.get_ifd(0x8769)[0xA405] = 28
     Image.fromarray(pixels).save(tmp_path / "turned.jpg", exif=exif, quality=95)
-    place_ = Background.load(tmp_path / "turned.jpg", PlaceView(horizon=0.4, camera_height_m=1.5))
+    place_ = Background.load(tmp_path / "turned.jpg", PlaceView(horizon=0.4, camera_height_m=1.5, roll_deg=0.0))
     assert place_.size_hw == (300, 200)
     assert float(place_.rgb[:, :80].mean()) > 0.95
     assert float(place_.rgb[:, 120:].mean()) < 0.05

@@ -245,6 +245,7 @@ def finished(material, tmp_path_factory) -> Path:
             "horizon": 0.4,
             "camera_height_m": 1.5,
             "focal_px": 200,
+            "roll_deg": 0,
             "licence": "CC0",
         },
         {"path": str(material / "gray.png")},
@@ -275,7 +276,7 @@ def test_every_clip_is_whole_and_in_the_manifest(finished):
 def test_the_receipt_says_what_was_assumed(finished):
     receipts = [read_json(p) for p in sorted((finished / "out" / "receipts").iterdir())]
     assumed = {r["made_from"]["background"]["name"]: r["camera_assumed"] for r in receipts}
-    assert assumed == {"night": [], "gray": ["camera_height_m", "horizon", "focal_px"]}
+    assert assumed == {"night": [], "gray": ["camera_height_m", "horizon", "focal_px", "roll_deg"]}
 
 
 def test_labels_agree_with_the_pixels(finished, body):
