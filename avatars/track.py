@@ -51,6 +51,8 @@ class Track:
     quality: FrameQuality | None = None
     models: tuple[ModelFiles, ...] = ()
     """What looked at the video."""
+    focal_source: str = "given"
+    """How the camera's focal length is known: "given", "file", "edges" (of the room) or "assumed"."""
 
     def save(self, folder: str | Path) -> Path:
         """Write `motion.npz`, `keypoints.npz`, `masks.npz`, `quality.npz` and, last, `track.json`."""
@@ -72,6 +74,7 @@ class Track:
             {
                 "video": asdict(self.video),
                 "camera": camera,
+                "focal_source": self.focal_source,
                 "config": plain(self.config),
                 "models": [asdict(model) for model in self.models],
                 "unsure": [asdict(span) for span in unsure_spans(self.motion)],
@@ -97,6 +100,7 @@ class Track:
                 config=TrackConfig(**config),
                 quality=FrameQuality.load(folder / "quality.npz") if (folder / "quality.npz").exists() else None,
                 models=tuple(ModelFiles(**model) for model in receipt.get("models", ())),
+                focal_source=receipt.get("focal_source", "given"),
             )
         except (KeyError, TypeError) as error:
             raise InputError(f"{folder / 'track.json'} is not a track's receipt (missing or odd: {error}).") from None

@@ -16,7 +16,8 @@ class TrackConfig:
     """How a video is tracked."""
 
     focal_px: float | None = None
-    """Focal length in pixels of the upright video; when not given, as the file states it, else a phone's usual one."""
+    """Focal length in pixels of the upright video; when not given, as the file states it, else as the edges of
+    the room tell it, else a phone's usual one."""
     height_m: float | None = None
     """The person's height in meters, which sets the scale; from the body prior when not given."""
     person: Literal["only", "largest"] | int = "only"

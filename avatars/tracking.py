@@ -16,6 +16,7 @@ from avatars import __version__
 from avatars.body import Body
 from avatars.camera import Camera
 from avatars.capture_check import require_one_person, require_person
+from avatars.clip_camera import FOCAL_PER_LONG_SIDE, ClipCamera
 from avatars.errors import InputError
 from avatars.face_and_hands import FaceAndHands
 from avatars.files import sha256_of
@@ -45,9 +46,6 @@ log = logging.getLogger(__name__)
 
 MIN_ITERATIONS = 20
 HEIGHTS_M = 0.5, 2.6
-FOCAL_PER_LONG_SIDE = 0.95
-"""Focal length over the longer side where nothing is known: between a phone's main camera (about 0.8 as video) and a
-portrait lens."""
 
 
 def track_video(
@@ -158,7 +156,9 @@ def _fitted(
     clock: StageClock,
     work: WorkFolder | None,
 ) -> Track:
-    fitted = replace(config, focal_px=known_focal_px(config, info))
+    with clock.stage("camera"):
+        known = ClipCamera.of(info, config.focal_px, seen.masks)
+    fitted = replace(config, focal_px=known.focal_px)
     with clock.stage("pose fit"):
         motion, camera, keypoints = track_keypoints(
             seen.keypoints,
@@ -167,21 +167,14 @@ def _fitted(
             config=replace(fitted, detector="imported") if source.keypoints else fitted,  # its points lie elsewhere
             name=info.path.stem,
             work=work,
+            up_cam=known.up_cam,
         )
     if networks.any:
         with clock.stage("face and hands"):
             motion = networks.refined(lambda: read_frames(info), motion, keypoints, camera, body, work)
     with clock.stage("confidence"):
         motion = replace(motion, confidence=joint_confidence(motion, camera, keypoints, body, seen.quality))
-    return Track(motion, camera, keypoints, seen.masks, source, config, seen.quality)
-
-
-def known_focal_px(config: TrackConfig, info: VideoInfo) -> float | None:
-    """The focal length that was given, else the one that the video's file states; None where neither is there."""
-    if config.focal_px is not None or info.focal_px is None:
-        return config.focal_px
-    log.info("%s states a focal length of %g mm (35 mm equivalent).", info.path.name, info.focal_35mm)
-    return info.focal_px
+    return Track(motion, camera, keypoints, seen.masks, source, config, seen.quality, focal_source=known.focal_source)
 
 
 def _chosen_person(info: VideoInfo, which: Literal["largest"] | int, work: WorkFolder | None) -> ChosenPerson:
@@ -210,8 +203,12 @@ def track_keypoints(
     config: TrackConfig | None = None,
     name: str = "",
     work: WorkFolder | None = None,
+    up_cam: tuple[float, float, float] | None = None,
 ) -> tuple[Motion, Camera, Keypoints]:
-    """Keypoints (from any detector) -> motion, camera, and the keypoints with their sides put right."""
+    """Keypoints (from any detector) -> motion, camera, and the keypoints with their sides put right.
+
+    `up_cam` is up in the camera's axes (x right, y down, z ahead) where it is known; else the person tells it.
+    """
     config = config or TrackConfig()
     seen = keypoints[keypoints.valid]
     swapped = side_exchanges(seen, times_s[keypoints.valid])
@@ -237,6 +234,7 @@ def track_keypoints(
         valid=keypoints.valid,
         score=seen.score,
         name=name,
+        up_cam=up_cam,
     )
     everywhere = torch.zeros(len(keypoints), dtype=torch.bool)
     everywhere[keypoints.valid] = swapped

@@ -110,3 +110,13 @@ def test_soles_stand_on_the_ground_and_unseen_feet_nowhere() -> None:
     keypoints.score[:, [13, 14, 15, 16, *range(17, 23)]] = 0.02
     found, _, _ = track_keypoints(keypoints, motion.times_s, body, config=config)
     assert found.contacts is not None and not found.contacts.any()
+
+
+def test_where_up_is_known_the_person_is_not_asked() -> None:
+    body = Body.load()
+    motion = turning_motion(body, frames=8)
+    up = torch.nn.functional.normalize(torch.tensor([0.4, -0.85, -0.3]), dim=0)
+    config = replace(EXACT, iterations=20)
+    up_cam = (float(up[0]), float(up[1]), float(up[2]))
+    _, camera, _ = track_keypoints(seen(motion, body, CAMERA), motion.times_s, body, config=config, up_cam=up_cam)
+    assert torch.allclose(camera.T_cam_world[:3, 1], up, atol=1e-5)

@@ -166,8 +166,7 @@ def test_a_clip_appears_whole_or_not_at_all(tmp_path: Path) -> None:
 def test_a_stated_focal_length_is_read(text: str | None, found: float | None, tmp_path: Path) -> None:
     import av
 
-    from avatars.track_command import TrackConfig
-    from avatars.tracking import known_focal_px
+    from avatars.clip_camera import ClipCamera
 
     stated = tmp_path / "stated.mp4"
     with av.open(str(stated), "w", options={"movflags": "use_metadata_tags"}) as container:
@@ -182,5 +181,5 @@ def test_a_stated_focal_length_is_read(text: str | None, found: float | None, tm
     assert info.focal_35mm == found
     expected_px = None if found is None else found * 80 / 43.267  # 64 x 48: 80 px from corner to corner
     assert info.focal_px == (None if expected_px is None else pytest.approx(expected_px, rel=1e-3))
-    assert known_focal_px(TrackConfig(), info) == info.focal_px
-    assert known_focal_px(TrackConfig(focal_px=50.0), info) == 50.0
+    assert ClipCamera.of(info).focal_source == ("file" if found else "assumed")
+    assert info.focal_px is None or ClipCamera.of(info).focal_px == info.focal_px
