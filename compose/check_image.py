@@ -16,11 +16,13 @@ if TYPE_CHECKING:
     from compose.place_folder import PreparedPlace
 
 _GREEN, _YELLOW, _RED, _WHITE = (60, 220, 90), (255, 220, 40), (240, 60, 50), (255, 255, 255)
+_BLUE, _ORANGE = (40, 110, 255), (255, 140, 20)
 PERSON_M = 1.7
 
 
 def draw_check(place: PreparedPlace, *, width_px: int = 960) -> Image:
-    """Free floor in green with a grid of meters, the horizon, sticks of 1.7 m, the depth, and the light on a ball."""
+    """Free floor in green with a grid of meters, in blue where something stands before it, where that stands (orange),
+    the horizon, sticks of 1.7 m, the depth, and the light on a ball."""
     from PIL import Image, ImageDraw
 
     scale = width_px / place.rgb.shape[1]
@@ -30,10 +32,14 @@ def draw_check(place: PreparedPlace, *, width_px: int = 960) -> Image:
     visible = _nearest(place.floor_pixels, size_hw)
     floor = place.floor.per_pixel(camera) & visible
     picture[floor] = 0.65 * picture[floor] + 0.35 * np.array(_GREEN)
+    if place.behind is not None:
+        hidden = place.floor.per_pixel(camera) & _nearest(place.behind, size_hw)
+        picture[hidden] = 0.65 * picture[hidden] + 0.35 * np.array(_BLUE)
     canvas = Image.fromarray(picture.astype(np.uint8))
     draw = ImageDraw.Draw(canvas)
     _grid(draw, camera)
     _horizon(draw, camera)
+    _occupied(draw, camera, place)
     _people(draw, camera, place, floor)
     strip = Image.new("RGB", (width_px, 150), (25, 25, 25))
     strip.paste(_depth_picture(place.depth_m).resize((200, 140)), (5, 5))
@@ -68,6 +74,14 @@ def _horizon(draw, camera) -> None:
     far = torch.tensor([[-4e4, 0.0, -1e4], [4e4, 0.0, -1e4]])
     far[:, 1] = float(-(camera.T_cam_world[:3, :3].T @ camera.T_cam_world[:3, 3])[1])
     draw.line([tuple(p) for p in camera.project(far).numpy()], fill=_YELLOW, width=2)
+
+
+def _occupied(draw, camera, place: PreparedPlace) -> None:
+    """The floor on which occluders stand."""
+    for found in place.occupied:
+        x, ahead = (found.left_m, found.right_m), (max(found.near_m, 0.3), found.far_m)
+        corners = [[x[i], 0.0, -ahead[j]] for i, j in ((0, 0), (1, 0), (1, 1), (0, 1), (0, 0))]
+        draw.line([tuple(p) for p in camera.project(torch.tensor(corners)).numpy()], fill=_ORANGE, width=2)
 
 
 def _people(draw, camera, place: PreparedPlace, floor: np.ndarray) -> None:

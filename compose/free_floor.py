@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from avatars.camera import Camera
-from compose.ground import world_points
+from compose.ground import ground_depth, world_points
 
 CELL_M = 0.05
 CLEARANCE_M = 0.05
@@ -19,6 +20,23 @@ REACH_M = 15.0
 HEADROOM_M = 2.2
 FOOT_M = 0.12
 """Points of the body lower than this need floor beneath them; higher ones may lean over what was seen to be empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """A rectangle of floor on which something stands, meters to the right of the camera and ahead of it."""
+
+    left_m: float
+    right_m: float
+    near_m: float
+    far_m: float
+
+    def points(self) -> Float[np.ndarray, "points 3"]:
+        """World points of the ground, one in each cell."""
+        x = np.arange(self.left_m, self.right_m + CELL_M, CELL_M)
+        z = -np.arange(self.near_m, self.far_m + CELL_M, CELL_M)
+        across, ahead = np.meshgrid(x, z)
+        return np.stack([across, np.zeros_like(across), ahead], -1).reshape(-1, 3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +58,11 @@ class FreeFloor:
         *,
         floor: Bool[np.ndarray, "height width"] | None = None,
         noise: float = 0.0,
+        behind: Bool[np.ndarray, "height width"] | None = None,
+        occupied: Sequence[Footprint] = (),
     ) -> FreeFloor:
-        """From a place's depth; `floor` overrules which pixels are floor, `noise` is the depth's relative error."""
+        """From a place's depth; `floor` overrules which pixels are floor, `noise` is the depth's relative error.
+        `behind` are pixels of what has floor behind it, `occupied` is floor on which things stand."""
         points = world_points(torch.from_numpy(np.asarray(depth_m, np.float32)), camera).numpy()
         if floor is None:
             floor = is_floor(points, noise=noise)
@@ -51,6 +72,11 @@ class FreeFloor:
         standing = (points[..., 1] > low) & (points[..., 1] < HEADROOM_M) & ~floor
         seen = _rasterized(points[floor], left_m, shape) >= 1
         taken = _rasterized(points[standing], left_m, shape) >= (1 if noise < 0.01 else 2)
+        if behind is not None and behind.any():
+            hidden = world_points(ground_depth(camera), camera).numpy()[behind]
+            seen |= _rasterized(hidden, left_m, shape) >= 1
+        for footprint in occupied:
+            taken |= _rasterized(footprint.points(), left_m, shape) >= 1
         return FreeFloor(_free_cells(seen, taken), left_m, np.asarray(depth_m, np.float32), camera)
 
     @property
@@ -105,8 +131,6 @@ class FreeFloor:
 
     def per_pixel(self, camera: Camera) -> Bool[np.ndarray, "height width"]:
         """The free floor as a camera sees it, for check images (what hides it is not looked at)."""
-        from compose.ground import ground_depth
-
         depth = ground_depth(camera)
         points = world_points(depth.clamp_max(1e4), camera).reshape(-1, 3)
         return self.is_free(points).reshape(camera.size_hw) & np.isfinite(depth.numpy())

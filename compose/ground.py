@@ -76,6 +76,23 @@ def ground_depth(camera: Camera) -> Float[Tensor, "height width"]:
     return torch.where(down > 1e-4, height_m / down.clamp_min(1e-4), torch.inf)
 
 
+def height_by_upright(
+    camera: Camera, foot_px: Float[Tensor, 2], top_px: Float[Tensor, 2], height_m: float
+) -> float | None:
+    """How high the camera is if what stands from `foot_px` to `top_px` is `height_m` tall; `camera` may be at any
+    height. None where that cannot stand on its ground.
+
+    Heights grow with the camera's (Criminisi et al. 2000); nearest to both coordinates of the top.
+    """
+    foot = ground_point(camera, foot_px[None])[0]
+    R = camera.K @ camera.T_cam_world[:3, :3]
+    a, b = camera.K @ camera.to_camera(foot[None])[0], R[:, 1]
+    apart, moves = a[:2] - top_px * a[2], b[:2] - top_px * b[2]
+    found_m = -float(apart @ moves) / float(moves @ moves)
+    eye_m = -float(camera.T_cam_world[:3, 1] @ camera.T_cam_world[:3, 3])
+    return eye_m * height_m / found_m if found_m > 0 else None
+
+
 def pixel_rays(K: Float[Tensor, "3 3"], size_hw: tuple[int, int]) -> Float[Tensor, "height width 3"]:
     """Directions through the pixels' centers in the camera's axes, z = 1."""
     y = (torch.arange(size_hw[0]) + 0.5 - K[1, 2]) / K[1, 1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 from avatars.camera import Camera
 from avatars.errors import InputError
 from avatars.files import atomic_path, sha256_of
-from compose.free_floor import FreeFloor
+from compose.free_floor import Footprint, FreeFloor
 from compose.ground import roll_of
 from compose.light import PlaceLight
 
@@ -49,11 +49,18 @@ class PreparedPlace:
     licence: str = ""
     source: Path = Path()
     video: Path | None = None
+    behind: Bool[np.ndarray, "height width"] | None = None
+    """Pixels of occluders that have floor behind them."""
+    occupied: tuple[Footprint, ...] = ()
+    """Floor on which occluders stand."""
 
     @property
     def floor(self) -> FreeFloor:
         """Where a body can stand."""
-        return FreeFloor.of(self.depth_m, self.camera, floor=self.floor_pixels, noise=self.depth_noise)
+        return FreeFloor.of(
+            self.depth_m, self.camera, floor=self.floor_pixels, noise=self.depth_noise, behind=self.behind,
+            occupied=self.occupied,
+        )  # fmt: skip
 
     def save(self, folder: str | Path) -> Path:
         """Write the folder; `place.yaml` last, so that a folder without it is not a place."""
@@ -67,7 +74,9 @@ class PreparedPlace:
         with atomic_path(folder / PHOTO_FILE) as aside:
             Image.fromarray(self.rgb).save(aside)
         with atomic_path(folder / DEPTH_FILE) as aside, open(aside, "wb") as file:
-            np.savez_compressed(file, depth_m=self.depth_m.astype(np.float16), floor=np.packbits(self.floor_pixels))
+            behind = {} if self.behind is None else {"behind": np.packbits(self.behind)}
+            floor = np.packbits(self.floor_pixels)
+            np.savez_compressed(file, depth_m=self.depth_m.astype(np.float16), floor=floor, **behind)
         if self.video is not None:
             with atomic_path(folder / f"clip{self.video.suffix.lower()}") as aside:
                 shutil.copyfile(self.video, aside)
@@ -98,6 +107,7 @@ class PreparedPlace:
             "measured": self.measured,
             "assumed": list(self.assumed),
             "free_floor_m2": round(float(self.floor.area_m2), 2),
+            "occupied_m": [{k: round(v, 3) for k, v in asdict(found).items()} for found in self.occupied],
             "light": self.light.as_json(),
         }
 
@@ -130,10 +140,11 @@ def load_place(
         light = PlaceLight.from_json(document["light"])
         noise, assumed = float(document["depth"]["noise"]), tuple(document["assumed"])
         clip = document.get("clip")
+        occupied = tuple(Footprint(**found) for found in document.get("occupied_m") or ())
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{folder / PLACE_FILE}: {error} is missing or no number. Prepare the place again.") from None
     rgb = _picture(folder, camera.size_hw)
-    depth_m, floor_pixels = _depth(folder, camera.size_hw)
+    depth_m, floor_pixels, behind = _depth(folder, camera.size_hw)
     if clip is not None and not (folder / clip).is_file():
         raise InputError(f"{folder} names {clip}, which is not there. Prepare the place again.")
     return Background(
@@ -143,7 +154,7 @@ def load_place(
         assumed=assumed,
         tags=tags or tuple(document.get("tags") or ()),
         licence=licence or str(document.get("licence") or ""),
-        floor=FreeFloor.of(depth_m, camera, floor=floor_pixels, noise=noise),
+        floor=FreeFloor.of(depth_m, camera, floor=floor_pixels, noise=noise, behind=behind, occupied=occupied),
         light=light,
         depth_noise=noise,
         video=None if clip is None else folder / clip,
@@ -201,16 +212,22 @@ def _picture(folder: Path, size_hw: tuple[int, int]) -> np.ndarray:
     return rgb
 
 
-def _depth(folder: Path, size_hw: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+def _depth(folder: Path, size_hw: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Depth, which pixels are floor, and which have floor behind them."""
     path = folder / DEPTH_FILE
     try:
         with np.load(path) as archive:
             depth_m, packed = archive["depth_m"].astype(np.float32), archive["floor"]
+            hidden = archive["behind"] if "behind" in archive.files else None
     except Exception as error:  # zipfile, zlib and numpy each raise their own
         raise InputError(f"{path} cannot be read ({str(error).splitlines()[0]}). Prepare the place again.") from None
     if depth_m.shape != size_hw:
         raise InputError(f"{path} is {depth_m.shape}, {PLACE_FILE} says {size_hw}. Prepare the place again.")
-    return depth_m, np.unpackbits(packed, count=depth_m.size).reshape(size_hw).astype(bool)
+
+    def mask(bits: np.ndarray) -> np.ndarray:
+        return np.unpackbits(bits, count=depth_m.size).reshape(size_hw).astype(bool)
+
+    return depth_m, mask(packed), None if hidden is None else mask(hidden)
 
 
 def with_light(background: Background, light: PlaceLight) -> Background:

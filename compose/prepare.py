@@ -18,41 +18,23 @@ from compose.background import PlaceView, photo_camera
 from compose.clip_plate import clip_plate
 from compose.depth_file import cleaned, depth_file_beside, noise_level, read_depth
 from compose.floor_color import floor_by_color
-from compose.free_floor import is_floor
-from compose.ground import ground_depth, ground_plane, popup_depth, world_points
+from compose.free_floor import Footprint, is_floor
+from compose.ground import ground_depth, ground_plane, height_by_upright, popup_depth, world_points
 from compose.light import estimated_light, preset_light
+from compose.occluders import Card, floor_through, outlined, read_mask, stood_up
 from compose.photo import VIDEO_SUFFIXES, open_photo
 from compose.place_folder import PreparedPlace
+from compose.place_hints import PlaceHints, hints_beside
 from compose.upright_lines import roll_from_upright_lines
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-    from compose.clip_places import PlaceClassifier
 
 log = logging.getLogger(__name__)
 
 LONG_SIDE_PX = 1600
 """Prepared places are kept at this size; clips are smaller."""
 LEAST_FLOOR_M2 = 0.3
-
-
-@dataclass(frozen=True, slots=True)
-class PlaceHints:
-    """What the user knows about a place; what is left out is looked for beside the picture, estimated or assumed."""
-
-    view: PlaceView = field(default_factory=PlaceView)
-    depth: Path | None = None
-    """Depth file (npy in meters, 16-bit PNG in millimeters); None: `X_depth.npy` or `X_depth.png` beside picture X."""
-    depth_model: str | None = None
-    """A backend of `avatars.perception.depth_maps`, such as "depth-anything"."""
-    floor: Path | None = None
-    """Picture that is white where there is free floor; None: `X_floor.png` beside picture X."""
-    light: str = "estimated"
-    tags: tuple[str, ...] = ()
-    """What kind of place; left out, what `classifier` takes it for, where there is one."""
-    classifier: PlaceClassifier | None = None
-    licence: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,18 +46,23 @@ class _Geometry:
     noise: float
     measured: dict[str, str]
     assumed: tuple[str, ...]
+    behind: Bool[np.ndarray, "height width"] | None = None
+    occupied: tuple[Footprint, ...] = ()
 
 
 def prepare_place(path: str | Path, hints: PlaceHints | None = None) -> PreparedPlace:
-    """Find out about a place what composing needs.
+    """Find out about a place what composing needs. What `hints` leave open is read from `X.yaml` beside picture X.
 
     Raises InputError when the picture cannot be used or shows no floor to stand on.
     """
-    path, hints = Path(path), hints or PlaceHints()
+    path = Path(path)
+    hints = (hints or PlaceHints()).over(hints_beside(path))
     picture = _picture(path)
     rgb = picture.rgb
     K = _intrinsics(hints.view, picture.full_hw, picture.focal_px, (rgb.shape[0], rgb.shape[1]))
-    geometry = _geometry(path, rgb, K, hints, picture.focal_px is not None)
+    floor = _given_floor(path, hints, picture)
+    geometry = _geometry(path, rgb, K, floor, hints, picture)
+    geometry = _behind_occluders(geometry, hints, picture.full_hw)
     tensor = torch.from_numpy(rgb.astype(np.float32) / 255).permute(2, 0, 1)
     light = estimated_light(tensor, geometry.camera) if hints.light == "estimated" else preset_light(hints.light)
     shares = () if hints.classifier is None else tuple(hints.classifier(rgb).items())
@@ -83,13 +70,13 @@ def prepare_place(path: str | Path, hints: PlaceHints | None = None) -> Prepared
         name=path.stem, rgb=rgb, camera=geometry.camera, depth_m=geometry.depth_m, floor_pixels=geometry.floor,
         light=light, depth_kind=geometry.kind, depth_noise=geometry.noise, measured=picture.told | geometry.measured,
         assumed=geometry.assumed, tags=hints.tags or likeliest(shares), shares=shares, licence=hints.licence,
-        source=path, video=picture.video,
+        source=path, video=picture.video, behind=geometry.behind, occupied=geometry.occupied,
     )  # fmt: skip
     area_m2 = place.floor.area_m2
     if area_m2 < LEAST_FLOOR_M2:
         raise InputError(
             f"{path} shows {area_m2:.2f} m2 of free floor; somebody who stands needs {LEAST_FLOOR_M2}. Take another "
-            f"picture, or mark the floor in white in {path.stem}_floor.png beside it and say --horizon."
+            f"picture, or say where floor and horizon are: `floor_px`, `horizon` in {path.stem}.yaml beside it."
         )
     return place
 
@@ -133,31 +120,67 @@ def _intrinsics(
     return camera.resized(size_hw).K
 
 
-def _geometry(path: Path, rgb: np.ndarray, K: torch.Tensor, hints: PlaceHints, exif: bool) -> _Geometry:
+def _geometry(
+    path: Path, rgb: np.ndarray, K: torch.Tensor, floor: np.ndarray | None, hints: PlaceHints, picture: _Picture
+) -> _Geometry:
     size_hw = (rgb.shape[0], rgb.shape[1])
-    focal = "given" if hints.view.focal_px else "EXIF" if exif else ""
+    focal = "given" if hints.view.focal_px else "EXIF" if picture.focal_px is not None else ""
     depth_file = hints.depth or depth_file_beside(path)
-    floor_file = hints.floor or _floor_beside(path)
-    floor = None if floor_file is None else read_floor(floor_file, size_hw)
     if depth_file is not None:
         depth_m = read_depth(depth_file, size_hw)
         return _from_depth(path, rgb, depth_m, K, floor, f"file {depth_file.name}", "file", focal)
-    camera, rolled = _stated_camera(rgb, K, hints.view)
+    camera, rolled = _stated_camera(rgb, K, hints, picture.full_hw)
     if hints.depth_model is not None:
         estimate = _model_depth(rgb, hints.depth_model)
         if estimate.kind == "metric":
             depth_m = estimate.meters()[0].numpy()
             return _from_depth(path, rgb, depth_m, K, floor, hints.depth_model, "metric", focal)
         return _from_relative(path, rgb, estimate, camera, floor, hints, focal, rolled)
-    pixels = floor if floor is not None else floor_by_color(rgb, camera)
+    pixels = floor if floor is not None else _floor_by_color(rgb, camera, hints, picture.full_hw)
     pixels = pixels & np.isfinite(ground_depth(camera).numpy())
     _require_floor(path, pixels)
     how = {"floor": "given" if floor is not None else "its color", "depth": "everything stands upright on the floor"}
-    measured, assumed = _stated(hints.view, focal, rolled)
+    measured, assumed = _stated(hints, focal, rolled)
     return _Geometry(camera, popup_depth(camera, pixels), pixels, "pop-up", 0.02, measured | how, assumed)
 
 
-def _stated_camera(rgb: np.ndarray, K: torch.Tensor, view: PlaceView) -> tuple[Camera, str]:
+def _given_floor(path: Path, hints: PlaceHints, picture: _Picture) -> Bool[np.ndarray, "height width"] | None:
+    """The floor as the user marked it."""
+    size_hw = (picture.rgb.shape[0], picture.rgb.shape[1])
+    if hints.floor is None and hints.floor_px:
+        return outlined(hints.floor_px, size_hw, picture.full_hw)
+    file = hints.floor or _floor_beside(path)
+    return None if file is None else read_mask(file, size_hw)
+
+
+def _cards(hints: PlaceHints, camera: Camera, full_hw: tuple[int, int]) -> list[Card]:
+    return [stood_up(o, camera, full_hw, f"Occluder {i}") for i, o in enumerate(hints.occluders, 1)]
+
+
+def _floor_by_color(
+    rgb: np.ndarray, camera: Camera, hints: PlaceHints, full_hw: tuple[int, int]
+) -> Bool[np.ndarray, "height width"]:
+    """Floor by its color, going on behind the occluders."""
+    floor = floor_by_color(rgb, camera)
+    cards = _cards(hints, camera, full_hw)
+    return floor_through(floor, np.any([card.pixels for card in cards], axis=0)) if cards else floor
+
+
+def _behind_occluders(geometry: _Geometry, hints: PlaceHints, full_hw: tuple[int, int]) -> _Geometry:
+    """The geometry with the occluders' cards stood up in it."""
+    cards = _cards(hints, geometry.camera, full_hw)
+    if not cards:
+        return geometry
+    hiding = np.any([card.pixels for card in cards], axis=0)
+    depth_m = np.where(hiding, np.min([card.depth_m for card in cards], axis=0), geometry.depth_m)
+    told = {"occluders": ", ".join(f"{(c.footprint.near_m + c.footprint.far_m) / 2:.1f} m" for c in cards)}
+    return replace(
+        geometry, depth_m=depth_m, floor=geometry.floor & ~hiding, behind=geometry.floor & hiding,
+        occupied=tuple(card.footprint for card in cards), measured=geometry.measured | told,
+    )  # fmt: skip
+
+
+def _stated_camera(rgb: np.ndarray, K: torch.Tensor, hints: PlaceHints, full_hw: tuple[int, int]) -> tuple[Camera, str]:
     """The camera as the user describes it, rolled as the picture's upright lines tell where the user does not, and how
     its roll is known ("" where it is not)."""
 
@@ -165,12 +188,18 @@ def _stated_camera(rgb: np.ndarray, K: torch.Tensor, view: PlaceView) -> tuple[C
         known = replace(view, focal_px=float(K[1, 1]))
         return replace(photo_camera(known, (rgb.shape[0], rgb.shape[1]), None)[0], K=K)
 
-    if view.roll_deg is not None:
-        return camera(view), "given"
-    roll_deg = roll_from_upright_lines(rgb, camera(view))
-    if roll_deg is None:
-        return camera(view), ""
-    return camera(replace(view, roll_deg=roll_deg)), "upright lines"
+    view = hints.view
+    roll_deg = roll_from_upright_lines(rgb, camera(view)) if view.roll_deg is None else view.roll_deg
+    how = "given" if view.roll_deg is not None else "" if roll_deg is None else "upright lines"
+    view = replace(view, roll_deg=roll_deg)
+    if hints.upright is not None:
+        scale = rgb.shape[1] / full_hw[1]
+        foot, top = (torch.tensor(p) * scale for p in (hints.upright.foot_px, hints.upright.top_px))
+        height_m = height_by_upright(camera(view), foot, top, hints.upright.height_m)
+        if height_m is None:
+            raise InputError("`upright` must stand on the floor: its foot below the horizon, its top above its foot.")
+        view = replace(view, camera_height_m=height_m)
+    return camera(view), how
 
 
 def _from_depth(
@@ -211,7 +240,7 @@ def _from_relative(
     known = torch.from_numpy(pixels) & ground_m.isfinite()
     fitted = estimate.fitted(ground_m[None], known[None]).meters()[0].numpy()
     points = world_points(torch.from_numpy(fitted), camera).numpy()
-    measured, assumed = _stated(hints.view, focal, rolled)
+    measured, assumed = _stated(hints, focal, rolled)
     measured |= {
         "depth": f"{hints.depth_model}, relative, fitted to the ground",
         "floor": "given" if floor is not None else "its color",
@@ -219,9 +248,11 @@ def _from_relative(
     return _Geometry(camera, fitted, pixels | is_floor(points, noise=0.02), "fitted", 0.03, measured, assumed)
 
 
-def _stated(view: PlaceView, focal: str, rolled: str) -> tuple[dict[str, str], tuple[str, ...]]:
+def _stated(hints: PlaceHints, focal: str, rolled: str) -> tuple[dict[str, str], tuple[str, ...]]:
     """How each thing about the camera is known, and what was assumed."""
-    said = {name: "given" if name in view.stated else "" for name in ("camera_height_m", "horizon")}
+    said = {name: "given" if name in hints.view.stated else "" for name in ("camera_height_m", "horizon")}
+    if hints.upright is not None:
+        said["camera_height_m"] = f"what stands {hints.upright.height_m:g} m high"
     known = said | {"focal_px": focal, "roll_deg": rolled}
     return {name: how for name, how in known.items() if how}, tuple(name for name, how in known.items() if not how)
 
@@ -237,23 +268,9 @@ def _floor_beside(path: Path) -> Path | None:
     return beside if beside.is_file() else None
 
 
-def read_floor(path: str | Path, size_hw: tuple[int, int]) -> Bool[np.ndarray, "height width"]:
-    """A mask that is white on the floor, at the picture's size. Raises InputError for another shape."""
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            mask = image.convert("L")
-    except (OSError, SyntaxError) as error:
-        raise InputError(f"{path} cannot be read as a picture ({error}).") from None
-    if abs(mask.width / mask.height / (size_hw[1] / size_hw[0]) - 1) > 0.02:
-        raise InputError(f"{path} is {mask.height} x {mask.width}, the photograph {size_hw[0]} x {size_hw[1]}.")
-    return np.asarray(mask.resize((size_hw[1], size_hw[0]))) > 127
-
-
 def _require_floor(path: Path, floor: np.ndarray) -> None:
     if floor.mean() < 0.02:
         raise InputError(
             f"{path}: no floor found ({100 * floor.mean():.1f}% of the picture). Choose a picture that shows the floor "
-            f"at its lower edge, or mark it in white in {path.stem}_floor.png beside it."
+            f"at its lower edge, or outline it: `floor_px` in {path.stem}.yaml beside it."
         )

@@ -15,8 +15,9 @@ class BackgroundsCommand:
 
     action: Annotated[Literal["prepare"], tyro.conf.Positional]
     photos: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """Pictures or clips. Beside X.jpg are looked for X_depth.npy (meters) or X_depth.png (16 bits, millimeters), and
-    X_floor.png (white where the floor is)."""
+    """Pictures or clips. Beside X.jpg are looked for X_depth.npy (meters) or X_depth.png (16 bits, millimeters),
+    X_floor.png (white where the floor is), and X.yaml, which may hold the options below for this picture alone, and
+    `floor_px`, `upright` and `occluders` (see README); what is said here goes first."""
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
     """Folder for the prepared places; each gets a folder with its picture's name."""
     depth: Literal["auto", "none", "depth-anything"] = "auto"
@@ -48,7 +49,8 @@ class BackgroundsCommand:
         from avatars.files import require_fresh_folder
         from compose.check_image import draw_check
         from compose.place_folder import CHECK_FILE
-        from compose.prepare import PlaceHints, prepare_place
+        from compose.place_hints import PlaceHints, hints_beside
+        from compose.prepare import prepare_place
 
         names = [photo.stem for photo in self.photos]
         twins = sorted({name for name in names if names.count(name) > 1})
@@ -56,6 +58,8 @@ class BackgroundsCommand:
             raise InputError(f"Two pictures are named {twins[0]!r}; rename one, or prepare them into other folders.")
         for name in names:
             require_fresh_folder(self.output / name, what="A place")
+        for photo in self.photos:
+            hints_beside(photo)  # a mistake in one is told before any work
         hints = PlaceHints(
             view=self._view(), depth_model=self._model(), light=self.light, tags=self.tags,
             classifier=self._classifier(), licence=self.licence,

@@ -63,6 +63,8 @@ class BackgroundEntry:
     heading_deg: tuple[float, float] = (0.0, 0.0)
     crop: tuple[float, float] | None = None
     """Window of a photograph whose shape differs from the clip's: (across, down) in [0, 1]; sampled when absent."""
+    hidden: tuple[float, float] | None = None
+    """Share of the person that things in the place must, and may, hide; [0, 0.5] when absent."""
     floor_m: tuple[float, float] | None = None
     """How far ahead of the camera the free floor begins and ends: what stands behind cannot be seen without depth."""
     tags: tuple[str, ...] = ()
@@ -294,6 +296,7 @@ def _background(item: dict[str, Any], path: Path, where: str) -> BackgroundEntry
         "heading_deg": _range(-360.0, 360.0),
         "crop": _pair(0.0, 1.0),
         "floor_m": _range(0.0, 1000.0),
+        "hidden": _range(0.0, 1.0),
         "tags": _texts,
     }
     values = {k: read(item[k], f"{where}: {k}") for k, read in readers.items() if item.get(k) is not None}

@@ -324,8 +324,9 @@ def _settings(batch: Batch) -> dict[str, Any]:
 def _standing(entry: BackgroundEntry) -> dict[str, Any]:
     """What the batch says of a place, beside its pixels, that changes the clip."""
     names = ("camera_height_m", "horizon", "focal_px", "at", "distance_m", "heading_deg", "crop", "floor_m")
-    rolled = {"roll_deg": entry.roll_deg} if entry.roll_deg else {}  # without roll, ids are as they were
-    return {name: getattr(entry, name) for name in names} | rolled
+    newer = {"roll_deg": entry.roll_deg, "hidden": entry.hidden}
+    said = {name: value for name, value in newer.items() if value}  # without them, ids are as they were
+    return {name: getattr(entry, name) for name in names} | said
 
 
 def _card(plan: Plan) -> dict[str, Any]:

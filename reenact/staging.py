@@ -131,6 +131,7 @@ def _rules(batch: Batch, entry: BackgroundEntry) -> PlacementRules:
         entry.crop,
         entry.floor_m or (0.0, math.inf),
         margin=_MARGINS[batch.camera.kind],
+        hidden=entry.hidden or (0.0, 0.5),
     )
 
 
