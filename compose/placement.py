@@ -101,8 +101,8 @@ def place(
     tries = rules.tries if floor is None else 5 * rules.tries  # furniture leaves less room
     for attempt in range(tries):
         relaxed = attempt >= tries // 2
-        size = rng.uniform(low, high) if not relaxed else rng.uniform(0.6 * low, low)
-        candidate = _candidate(swept, body_height_m, camera, size_hw, rules, size, rng, None if fixed else floor)
+        sizes = (0.6 * low, low) if relaxed else (low, high)
+        candidate = _candidate(swept, body_height_m, camera, size_hw, rules, sizes, rng, None if fixed else floor)
         if isinstance(candidate, Placement) and floor is not None:
             candidate = _blocked(candidate, swept if touched is None else touched, floor, rules) or candidate
         if isinstance(candidate, str):
@@ -112,7 +112,7 @@ def place(
     reasons = ", ".join(f"{reason} {count}x" for reason, count in rejected.most_common())
     raise NoPlacement(
         f"No spot keeps the whole motion in the frame ({tries} tried: {reasons}). "
-        "Allow a smaller person_height, a wider size, or a place with more floor in view."
+        "Allow other person_height, a wider size, or a place with more floor in view."
     )
 
 
@@ -142,11 +142,12 @@ def _candidate(
     camera: Camera,
     size_hw: tuple[int, int],
     rules: PlacementRules,
-    size: float,
+    sizes: tuple[float, float],
     rng: np.random.Generator,
     floor: FreeFloor | None = None,
 ) -> Placement | str:
     """A sampled placement, or the reason why it was rejected."""
+    size = rng.uniform(*sizes)
     across, down, share = (float(v) for v in rng.uniform(size=3))
     crop = rules.crop or (across, down)
     turn_deg = float(rng.uniform(*rules.heading_deg))
@@ -156,11 +157,16 @@ def _candidate(
         right_m, ahead_m = rules.at
         start = torch.zeros(3)
     else:
-        ahead_m = rules.distance_m or float(view.K[1, 1]) * body_height_m / (size * size_hw[0])
+        ahead_m = rules.distance_m or _ahead_m(view, body_height_m, size)
         start = middle
-        right_m = None if floor is None else _free_spot(floor, ahead_m, rng)
-        if floor is not None and right_m is None:
-            return "off the free floor"
+        right_m = None if floor is None or ahead_m is None else _free_spot(floor, ahead_m, rng)
+        if floor is not None and right_m is None:  # of that size there is none; of another that was asked for?
+            ahead_m = _free_distance(floor, view, body_height_m, sizes, rng)
+            right_m = None if ahead_m is None else _free_spot(floor, ahead_m, rng)
+            if right_m is None:
+                return "off the free floor"
+        if ahead_m is None:
+            return "too near"
         right_m = (
             right_m
             if right_m is not None
@@ -169,8 +175,74 @@ def _candidate(
         if right_m is None:
             return "too wide"
     placement = _put(start, right_m, ahead_m, turn_deg, crop)
+    if floor is not None and rules.crop is None:
+        placement = replace(
+            placement, crop=_crop_about(camera, size_hw, placement.moved(swept), rules.margin, placement.crop)
+        )
+        view = fitted_camera(camera, size_hw, placement.crop)
     reason = _why_outside(swept, view, placement, rules)
     return reason or replace(placement, person_height=_height_fraction(view, placement.moved(middle), body_height_m))
+
+
+def _ahead_m(view: Camera, body_height_m: float, size: float) -> float | None:
+    """How far ahead a standing body of that height fills the fraction `size` of the frame's height; None where it does
+    nowhere, since the camera is high and looks down.
+
+    With pitch p, eye height h, G = h - body height and a = ahead: size = f a H / ((a cos p + h sin p)(a cos p + G sin
+    p)), H being the body's height; the farther solution of the quadratic.
+    """
+    eye_m, s, c = _stance(view)
+    wanted_m = float(view.K[1, 1]) * body_height_m / (size * view.size_hw[0])
+    half = (wanted_m - c * s * (2.0 * eye_m - body_height_m)) / 2.0
+    inside = half * half - (c * s) ** 2 * eye_m * (eye_m - body_height_m)
+    return None if inside < 0.0 or half <= 0.0 else (half + math.sqrt(inside)) / (c * c)
+
+
+def _sizes_at(view: Camera, body_height_m: float, ahead_m: np.ndarray) -> np.ndarray:
+    """The fraction of the frame's height that somebody fills who stands so far ahead: `_ahead_m` inverted."""
+    eye_m, s, c = _stance(view)
+    apart = (ahead_m * c + eye_m * s) * (ahead_m * c + (eye_m - body_height_m) * s)
+    return float(view.K[1, 1]) * ahead_m * body_height_m / (np.maximum(apart, 1e-6) * view.size_hw[0])
+
+
+def _stance(view: Camera) -> tuple[float, float, float]:
+    """Height of the eye (m), sine and cosine of the downward pitch."""
+    T = view.T_cam_world
+    s = -float(T[2, 1])
+    return -float(T[:3, 1] @ T[:3, 3]), s, math.sqrt(max(1.0 - s * s, 1e-9))
+
+
+def _free_distance(
+    floor: FreeFloor, view: Camera, body_height_m: float, sizes: tuple[float, float], rng: np.random.Generator
+) -> float | None:
+    """How far ahead there is free floor where a person has one of the sizes, drawn evenly; None where there is none."""
+    ahead_m = (np.arange(len(floor.free)) + 0.5) * CELL_M
+    size = _sizes_at(view, body_height_m, ahead_m)
+    rows = np.flatnonzero(floor.free.any(1) & (size >= sizes[0]) & (size <= sizes[1]))
+    return None if len(rows) == 0 else float(ahead_m[rng.choice(rows)])
+
+
+def _crop_about(
+    camera: Camera, size_hw: tuple[int, int], points: Float[Tensor, "points 3"], margin: float,
+    share: tuple[float, float],
+) -> tuple[float, float]:  # fmt: skip
+    """A window of the photograph that holds `points` (world), as far as there is one; `share` in [0, 1] picks among
+    them, across and down."""
+    first, last = fitted_camera(camera, size_hw, (0.0, 0.0)), fitted_camera(camera, size_hw, (1.0, 1.0))
+    pixels = first.project(points)
+    border = margin * size_hw[0]
+    found = []
+    for axis in (0, 1):
+        free = float(first.K[axis, 2] - last.K[axis, 2])
+        if free < 0.5:
+            found.append(share[axis])
+            continue
+        side = size_hw[1 - axis]
+        low = (float(pixels[:, axis].max()) + border - side) / free
+        high = (float(pixels[:, axis].min()) - border) / free
+        low, high = max(low, 0.0), min(high, 1.0)
+        found.append(low + share[axis] * (high - low) if low <= high else min(max((low + high) / 2, 0.0), 1.0))
+    return found[0], found[1]
 
 
 def _put(start: Tensor, right_m: float, ahead_m: float, turn_deg: float, crop: tuple[float, float]) -> Placement:

@@ -19,7 +19,7 @@ from compose.blend import composite, to_uint8, visibility
 from compose.ground import camera_over_ground, ground_point, horizon_from_pitch, pitch_from_horizon
 from compose.light import light_gain, linear_from_srgb, srgb_from_linear
 from compose.photo import MAX_SIDE_PX
-from compose.placement import NoPlacement, PlacementRules, place
+from compose.placement import NoPlacement, PlacementRules, _ahead_m, _crop_about, _sizes_at, place
 from compose.shadow import ShadowLight, cast_shadow, shade
 
 
@@ -274,3 +274,31 @@ def test_where_the_motion_cannot_fit_the_reasons_are_counted(view):
     sky = camera_over_ground(size_hw=(800, 800), focal_px=1000.0, camera_height_m=1.6, pitch=-0.6)
     with pytest.raises(NoPlacement, match="feet below the frame"):
         place(standing(), 1.7, sky, (512, 512), PlacementRules(), 0)
+
+
+@pytest.mark.parametrize(("pitch_deg", "height_m"), [(0.0, 1.5), (12.0, 1.5), (38.0, 2.7), (20.0, 0.6)])
+def test_a_person_has_the_size_that_was_asked_for_however_the_camera_looks_down(pitch_deg, height_m):
+    camera = camera_over_ground(
+        size_hw=(480, 640), focal_px=700.0, camera_height_m=height_m, pitch=math.radians(pitch_deg)
+    )
+    standing = torch.tensor([[0.0, 0.0, 0.0], [0.0, 1.7, 0.0]])
+    for size in (0.3, 0.6):
+        ahead_m = _ahead_m(camera, 1.7, size)
+        assert ahead_m is not None
+        feet, head = camera.project(standing + torch.tensor([0.0, 0.0, -ahead_m]))
+        assert float(feet[1] - head[1]) / 480 == pytest.approx(size, rel=1e-4)
+        assert float(_sizes_at(camera, 1.7, np.array(ahead_m))) == pytest.approx(size, rel=1e-4)
+    assert (
+        _ahead_m(camera_over_ground(size_hw=(480, 640), focal_px=700.0, camera_height_m=5.0, pitch=1.0), 1.7, 0.9)
+        is None
+    )
+
+
+def test_the_window_of_a_wide_photograph_is_put_about_the_spot():
+    camera = camera_over_ground(size_hw=(480, 1600), focal_px=700.0, camera_height_m=1.5, pitch=0.1)
+    points = torch.tensor([[2.2, 0.0, -4.0], [2.5, 1.7, -4.0]])
+    for share in (0.0, 0.5, 1.0):
+        crop = _crop_about(camera, (480, 480), points, 0.02, (share, share))
+        columns = fitted_camera(camera, (480, 480), crop).project(points)[:, 0]
+        assert float(columns.min()) >= 0.02 * 480 - 1
+        assert float(columns.max()) <= 0.98 * 480 + 1
