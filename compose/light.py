@@ -7,6 +7,7 @@ only part of the way and never far.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -87,6 +88,20 @@ def preset_light(name: str) -> PlaceLight:
         raise InputError(f"There is no light {name!r}; take one of estimated, {', '.join(_PRESETS)}.")
     toward, key, sky, ground, penumbra, strength = _PRESETS[name]
     return _normalized(_hemisphere(toward, key, sky, ground, penumbra, strength, name))
+
+
+def sunlight(from_deg: float, elevation_deg: float) -> PlaceLight:
+    """Daylight whose sun stands `elevation_deg` high and shines from behind the camera at 0, from its right at 90 and
+    against it at 180 degrees. As bright as `day`, so that who has the sun behind is dark."""
+    around, up = math.radians(from_deg), math.radians(elevation_deg)
+    toward = (math.cos(up) * math.sin(around), math.sin(up), math.cos(up) * math.cos(around))
+    return replace(preset_light("day"), to_light=toward, name="sun")
+
+
+def brightened(light: PlaceLight, factor: float) -> PlaceLight:
+    """The light, `factor` times as bright in linear light."""
+    key, ambient = torch.tensor(light.key_rgb) * factor, torch.tensor(light.ambient) * factor
+    return replace(light, key_rgb=_triple(key), ambient=tuple(_triple(row) for row in ambient))
 
 
 _Triple = tuple[float, float, float]

@@ -61,6 +61,10 @@ class PlaceHints:
     """Outlines of the floor in place of a picture of it. Floor goes on behind occluders within them."""
     occluders: tuple[Occluder, ...] = ()
     light: str = "estimated"
+    sun: tuple[float, float] | None = None
+    """Where the sun stands, in place of `light`: degrees from behind the camera to its right, and above the horizon."""
+    brightness: float = 1.0
+    """How bright the light on people is, as a factor of linear light."""
     tags: tuple[str, ...] = ()
     """What kind of place; left out, what `classifier` takes it for, where there is one."""
     classifier: PlaceClassifier | None = None
@@ -74,6 +78,8 @@ class PlaceHints:
         said = {name: getattr(self.view, name) for name in self.view.stated}
         if "camera_height_m" in said:
             kept["upright"] = None
+        if self.light != default.light:
+            kept["sun"] = None
         return replace(self, view=replace(other.view, **said), **kept)
 
 
@@ -97,6 +103,8 @@ def read_hints(path: Path) -> PlaceHints:
     view = PlaceView(**{f.name: found.pop(f.name, None) for f in fields(PlaceView)})
     if found.get("upright") and view.camera_height_m is not None:
         raise InputError(f"{path}: give `camera_height_m` or `upright`, not both.")
+    if found.get("sun") and found.get("light"):
+        raise InputError(f"{path}: give `light` or `sun`, not both.")
     return PlaceHints(view, **found)
 
 
@@ -178,6 +186,15 @@ def _upright(value: Any, where: str) -> Upright:
     return Upright(**found)
 
 
+def _sun(value: Any, where: str) -> tuple[float, float]:
+    readers = {"from_deg": _number(-360.0, 360.0), "elevation_deg": _number(4.0, 90.0)}
+    found = _checked(value, readers, where)
+    missing = sorted(set(readers) - set(found))
+    if missing:
+        raise InputError(f"{where}: {', '.join(missing)} missing.")
+    return found["from_deg"], found["elevation_deg"]
+
+
 def _text(value: Any, where: str) -> str:
     if not isinstance(value, str) or not value:
         raise InputError(f"{where} is {value!r}, expected text.")
@@ -211,6 +228,8 @@ _READERS: dict[str, Callable[[Any, str], Any]] = {
     "upright": _upright,
     "floor_px": _outlines,
     "light": _light,
+    "sun": _sun,
+    "brightness": _number(0.05, 5.0),
     "tags": _tags,
     "licence": _text,
 }

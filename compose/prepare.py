@@ -20,7 +20,7 @@ from compose.depth_file import cleaned, depth_file_beside, noise_level, read_dep
 from compose.floor_color import floor_by_color
 from compose.free_floor import Footprint, is_floor
 from compose.ground import ground_depth, ground_plane, height_by_upright, popup_depth, world_points
-from compose.light import estimated_light, preset_light
+from compose.light import PlaceLight, brightened, estimated_light, preset_light, sunlight
 from compose.occluders import Card, floor_through, outlined, read_mask, stood_up
 from compose.photo import VIDEO_SUFFIXES, open_photo
 from compose.place_folder import PreparedPlace
@@ -64,7 +64,7 @@ def prepare_place(path: str | Path, hints: PlaceHints | None = None) -> Prepared
     geometry = _geometry(path, rgb, K, floor, hints, picture)
     geometry = _behind_occluders(geometry, hints, picture.full_hw)
     tensor = torch.from_numpy(rgb.astype(np.float32) / 255).permute(2, 0, 1)
-    light = estimated_light(tensor, geometry.camera) if hints.light == "estimated" else preset_light(hints.light)
+    light = _light(tensor, geometry.camera, hints)
     shares = () if hints.classifier is None else tuple(hints.classifier(rgb).items())
     place = PreparedPlace(
         name=path.stem, rgb=rgb, camera=geometry.camera, depth_m=geometry.depth_m, floor_pixels=geometry.floor,
@@ -79,6 +79,15 @@ def prepare_place(path: str | Path, hints: PlaceHints | None = None) -> Prepared
             f"picture, or say where floor and horizon are: `floor_px`, `horizon` in {path.stem}.yaml beside it."
         )
     return place
+
+
+def _light(rgb: Float[torch.Tensor, "3 height width"], camera: Camera, hints: PlaceHints) -> PlaceLight:
+    """The place's light as the user says, or as the picture looks."""
+    if hints.sun is not None:
+        light = sunlight(*hints.sun)
+    else:
+        light = estimated_light(rgb, camera) if hints.light == "estimated" else preset_light(hints.light)
+    return brightened(light, hints.brightness)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -169,12 +169,26 @@ def test_what_is_said_as_an_argument_goes_before_the_file(tmp_path):
         ({"camera_height_m": 1, "upright": {"foot_px": [1, 9], "top_px": [1, 2], "height_m": 1}}, "not both"),
         ({"upright": {"foot_px": [1, 9]}}, "height_m, top_px missing"),
         ({"roll_deg": 90}, "roll_deg is 90, expected -60 to 60"),
+        ({"light": "day", "sun": {"from_deg": 90, "elevation_deg": 40}}, "give `light` or `sun`, not both"),
+        ({"sun": {"from_deg": 90}}, "sun: elevation_deg missing"),
         (["horizon"], "expected `name: value` pairs"),
     ],
 )
 def test_a_hint_that_is_not_understood_is_refused_by_name(tmp_path, hints, message):
     with pytest.raises(InputError, match=message):
         hints_beside(photo(tmp_path, hints))
+
+
+@pytest.mark.parametrize(("from_deg", "lit"), [(0, (0, 0, 1)), (90, (1, 0, 0)), (180, (0, 0, -1)), (-90, (-1, 0, 0))])
+def test_a_stated_sun_lights_what_faces_it_and_brightness_scales_it(tmp_path, from_deg, lit):
+    hints = {"horizon": 0.35, "sun": {"from_deg": from_deg, "elevation_deg": 30}}
+    light = prepare_place(photo(tmp_path, hints)).light
+    faces = torch.tensor([[0, 0, 1], [1, 0, 0], [0, 0, -1], [-1, 0, 0]]).float()
+    got = light.irradiance(faces).mean(1)
+    assert faces[int(got.argmax())].tolist() == list(lit)
+    assert light.to_light[1] == pytest.approx(0.5, abs=1e-6)
+    dim = prepare_place(photo(tmp_path, hints | {"brightness": 0.5})).light
+    assert torch.allclose(dim.irradiance(faces), 0.5 * light.irradiance(faces), atol=1e-5)
 
 
 def test_an_upright_thing_that_cannot_stand_on_the_floor_is_refused(tmp_path):
