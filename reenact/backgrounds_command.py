@@ -76,7 +76,8 @@ class BackgroundsCommand:
             draw_check(place).save(folder / CHECK_FILE, quality=90)
             assumed = f"; assumed: {', '.join(place.assumed)}" if place.assumed else ""
             kinds = "; CLIP: " + ", ".join(f"{tag} {100 * p:.0f}%" for tag, p in place.shares[:3])
-            told = assumed + (kinds if place.shares else "")
+            guessed = "; floor guessed by its color" if place.measured.get("floor") == "its color" else ""
+            told = guessed + assumed + (kinds if place.shares else "")
             print(f"{folder}: depth {place.depth_kind}, {place.floor.area_m2:.1f} m2 of free floor{told}")
         print(f"{len(self.photos) - failed} of {len(self.photos)} places prepared; look at their {CHECK_FILE}")
         return 1 if failed else 0

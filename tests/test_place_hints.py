@@ -16,6 +16,7 @@ from compose.check_image import draw_check
 from compose.ground import ground_depth, height_by_upright, world_points
 from compose.occluders import floor_through, outlined, stood_up
 from compose.place_hints import Occluder, PlaceHints, Upright, hints_beside
+from compose.placement import PlacementRules, place
 from compose.prepare import prepare_place
 from reenact.backgrounds_command import BackgroundsCommand
 from reenact.label_check import check_data_set
@@ -117,6 +118,19 @@ def test_people_may_stand_behind_an_occluder_and_not_in_it(tmp_path):
     assert float(loaded.depth_m[0, 150, 160]) == pytest.approx(float(place.depth_m[150, 160]), rel=1e-3)
     colors = np.asarray(draw_check(place)).reshape(-1, 3).astype(int)
     assert (np.abs(colors - (255, 140, 20)).sum(1) < 9).any(), "the check image shows where it stands"
+
+
+def test_a_place_seen_steeply_from_above_has_a_spot(tmp_path):
+    """Within 3 m of a high camera that looks down nobody is small, however small a person was asked for."""
+    hints = {"camera_height_m": 2.7, "horizon": -0.8, "focal_px": 300, "roll_deg": 0,
+             "floor_px": [[0, 125], [320, 125], [320, 240], [0, 240]]}  # fmt: skip
+    prepared = prepare_place(photo(tmp_path, hints))
+    body = torch.tensor([[x, y, z] for x in (-0.2, 0.2) for y in (0.0, 1.6) for z in (-0.15, 0.15)])
+    rules = PlacementRules(person_height=(0.3, 0.9))
+    found = place(body, 1.7, prepared.camera, (96, 96), rules, 0, floor=prepared.floor)
+    assert 0.6 < found.person_height <= 0.9
+    assert prepared.floor.blocked(found.moved(body)) is None
+    assert found.rejected.get("off the free floor", 0) < 20, "distances are drawn where there is floor"
 
 
 def test_the_labels_tell_that_a_counter_hides_the_legs(tmp_path):
