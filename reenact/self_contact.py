@@ -3,7 +3,7 @@
 Where a hand comes near the head, the trunk, the thighs or the other arm in the source, the way from the touched place
 to the hand is kept (the idea of relationship descriptors: Ho et al. 2010, Al-Asqhar et al. 2013); where an arm enters
 the new body deeper than it did the source's, it is pushed out. Both turn the joints of the arms alone, smoothly in
-time; all frames are solved at once (Adam, Kingma & Ba 2015).
+time; all frames are solved at once (L-BFGS, Liu & Nocedal 1989).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from avatars.body import JOINT_NAMES, Body, BodyPoints, PosedBody
 from avatars.motion import Motion
-from reenact.surface import HANDS, THIGHS, TORSO, Closeness, PlacedSurface, Surface
+from reenact.surface import HANDS, HEAD, THIGHS, TORSO, Closeness, PlacedSurface, Surface
 
 _ARM = ("collar", "shoulder", "elbow", "wrist")
 _ARM_JOINTS = tuple(JOINT_NAMES.index(f"{side}_{name}") for name in _ARM for side in ("left", "right"))
@@ -37,19 +37,23 @@ _REACH_M = 0.025
 """What is this far outside does not get inside by what is done for other points."""
 _NEGLIGIBLE_M, _ENOUGH_M = 0.001, 0.006
 """A motion that is this near to right is left alone; one that was not is made this good, if it can be."""
-_ASTRAY_M = 0.02
-"""What is this deep inside in the source is wrong there already, and no guide to which way is out."""
+_ASTRAY_M = (0.02, 0.04)
+"""What is this deep in an arm, or in anything else, went through it: nothing tells which way is out, and it stays."""
+_SKIN_M = 0.005
+"""Flesh gives this much; what is deeper inside in the source was wrong there already, and is not kept."""
 _MARGIN_M = 0.002
 """Arms are pushed out this much further than to the surface, which is known at points alone."""
 _APPROACH_S = 0.5
 """So long before and after a touch a hand is held, too."""
 _SMOOTH_S = 0.16
 """Corrections are smoothed by this (standard deviation)."""
+_JERK = 10.0
+"""Corrections whose third derivative is this (rad/s^3) weigh as much as turning one joint by half a radian."""
 _SOLVED_HZ = 15.0
 """Corrections are this smooth at least, so that they need no more frames a second to be solved."""
-_STEPS, _STEP_RAD = 22, 0.02
-_WEAK = 20.0
-"""Slopes (per radian) below this move nothing much: else Adam would shake arms on which nothing pulls."""
+_MIN_SOLVED = 4
+"""Splines with free ends take so many frames."""
+_STEPS = 22
 _ROUNDS = 2
 """Neighbors are looked for anew so often, at most."""
 
@@ -111,6 +115,8 @@ def touches_of(source: PlacedSurface, joints: Float[Tensor, "frames 55 3"], fps:
     weight = nearness * share / total[group]
     held = torch.zeros(frames * 2).scatter_reduce(0, group, nearness, "amax").reshape(frames, 2)
     way = source.places[close.frame, close.point] - source.places[close.frame, close.near[:, 0]]
+    too_deep_m = (_allowed_m(source, close) - source.signed_m(close)).clamp_min(0.0)
+    way = way + too_deep_m[:, None] * source.normals[close.frame, close.near[:, 0]]
     keep = weight > 1e-3
     return Touches(close[keep], way[keep], weight[keep], held)
 
@@ -120,7 +126,7 @@ def keep_touches(
 ) -> Motion:
     """Turn the arms of `motion` (on its new shape, `surface`) so that `touches` stay and nothing is entered deeper than
     in `source`, the same frames on the source's body."""
-    step = max(int(fps / _SOLVED_HZ), 1)
+    step = max(min(int(fps / _SOLVED_HZ), len(motion) // _MIN_SOLVED), 1)
     few, source, touches = motion[::step], source[::step], touches.every(step)
     turns = torch.zeros(len(few), len(_ARM_JOINTS), 3)
     enough_m = _NEGLIGIBLE_M
@@ -130,9 +136,20 @@ def keep_touches(
         left = _residuals(placed, source, touches, close)
         if max(float(left.gap_m.max()), float(left.depth_m.max())) < enough_m:
             break
-        turns = _solved(few, body, _problem(placed, close, source.signed_m(close), touches), turns, fps / step)
+        turns = _solved(few, body, _problem(placed, close, _allowed_m(source, close), touches), turns, fps / step)
         enough_m = _ENOUGH_M
     return _turned(motion, _in_between(turns, step, len(motion)))
+
+
+def _allowed_m(source: PlacedSurface, close: Closeness) -> Float[Tensor, " entries"]:
+    """How far outside each entry's point has to be, at least: as deep as in the source, within what skin gives where
+    the way out is known. In faces and hands it is not: they are not round, and the points are too far apart."""
+    signed_m, part = source.signed_m(close), source.surface.part
+    entered, arm = part[close.near[:, 0]], close.frame * 2 + part[close.point] % 2
+    share = signed_m / torch.where(entered < TORSO, *_ASTRAY_M)
+    through = torch.zeros(len(source.places) * 2).scatter_reduce(0, arm, share, "amin") < -1
+    as_it_is = through[arm] | torch.isin(entered, torch.tensor((*HANDS, HEAD)))
+    return torch.where(as_it_is, signed_m, signed_m.clamp_min(-_SKIN_M)).clamp_max(0.0)
 
 
 def residuals(placed: PlacedSurface, source: PlacedSurface, touches: Touches) -> Residuals:
@@ -142,7 +159,7 @@ def residuals(placed: PlacedSurface, source: PlacedSurface, touches: Touches) ->
 
 def _residuals(placed: PlacedSurface, source: PlacedSurface, touches: Touches, close: Closeness) -> Residuals:
     frames = len(placed.places)
-    deeper = source.signed_m(close).clamp_max(0.0) - placed.signed_m(close)
+    deeper = _allowed_m(source, close) - placed.signed_m(close)
     depth_m = torch.zeros(frames).scatter_reduce(0, close.frame, deeper.clamp_min(0.0), "amax")
     entries = touches.close
     way = placed.places[entries.frame, entries.point] - placed.places[entries.frame, entries.near[:, 0]]
@@ -181,10 +198,10 @@ class _Problem:
 
 
 def _problem(
-    placed: PlacedSurface, close: Closeness, source_m: Float[Tensor, " entries"], touches: Touches
+    placed: PlacedSurface, close: Closeness, allowed_m: Float[Tensor, " entries"], touches: Touches
 ) -> _Problem:
-    allowed_m = source_m.clamp_max(0.0) + _MARGIN_M
-    matters = (source_m > -_ASTRAY_M) & (placed.signed_m(close) < allowed_m + _REACH_M)
+    allowed_m = allowed_m + _MARGIN_M
+    matters = placed.signed_m(close) < allowed_m + _REACH_M
     close, allowed_m = close[matters], allowed_m[matters]
     entries = (close.point, close.near.flatten(), touches.close.point, touches.close.near[:, 0])
     used = torch.cat(entries).unique()
@@ -203,34 +220,37 @@ def _renumbered(close: Closeness, used: Int[Tensor, " used"]) -> Closeness:
 def _solved(
     motion: Motion, body: Body, problem: _Problem, start: Float[Tensor, "frames arms 3"], fps: float
 ) -> Float[Tensor, "frames arms 3"]:
-    """Turns of the arms' joints: Adam from `start`, by small steps that get smaller."""
+    """Turns of the arms' joints by L-BFGS (Liu & Nocedal 1989) from `start`."""
     stiffness = torch.tensor(_STIFFNESS)[:, None]
     free = torch.zeros(len(motion), len(_ARM_JOINTS), 3, requires_grad=True)
-    optimizer = torch.optim.Adam([free], lr=_STEP_RAD, betas=(0.8, 0.95), eps=_WEAK)
+    solver = torch.optim.LBFGS([free], max_iter=_STEPS, max_eval=_STEPS + 4, line_search_fn="strong_wolfe")
     joints = list(_ARM_JOINTS)
+
+    def cost() -> Tensor:
+        solver.zero_grad()
+        turns = start + _smooth(free, _SMOOTH_S * fps)
+        poses = motion.poses.clone()
+        poses[:, joints] = poses[:, joints] + turns
+        moved = body.pose(poses, motion.betas, motion.transl).points(problem.arms)
+        jerk = torch.diff(turns, n=3, dim=0) * fps**3 / _JERK
+        loss = problem.cost(moved) + 4 * (stiffness * turns.square()).sum() + jerk.square().sum()
+        loss.backward()
+        return loss.detach()
+
     with torch.enable_grad():
-        for rest in range(_STEPS, 0, -1):
-            optimizer.param_groups[0]["lr"] = _STEP_RAD * rest / _STEPS
-            turns = start + _smooth(free, _SMOOTH_S * fps)
-            poses = motion.poses.clone()
-            poses[:, joints] = poses[:, joints] + turns
-            moved = body.pose(poses, motion.betas, motion.transl).points(problem.arms)
-            loss = problem.cost(moved) + 4 * (stiffness * turns.square()).sum()
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+        solver.step(cost)
     return (start + _smooth(free, _SMOOTH_S * fps)).detach()
 
 
 def _in_between(turns: Float[Tensor, "few arms 3"], step: int, frames: int) -> Float[Tensor, "frames arms 3"]:
-    """Turns of every `step`-th frame, by cubic splines at all frames; held after the last."""
+    """Turns of every `step`-th frame, by cubic splines at all frames; their ends are free, for a slope that is imposed
+    there jerks."""
     if step == 1:
         return turns
     from scipy.interpolate import CubicSpline
 
-    known = np.arange(0, frames, step)
-    at = np.minimum(np.arange(frames), known[-1])
-    return torch.from_numpy(CubicSpline(known, turns.numpy(), axis=0, bc_type="clamped")(at)).float()
+    spline = CubicSpline(np.arange(0, frames, step), turns.numpy(), axis=0)
+    return torch.from_numpy(spline(np.arange(frames))).float()
 
 
 def _bent(joints: Float[Tensor, "frames 55 3"]) -> Float[Tensor, "frames 2"]:

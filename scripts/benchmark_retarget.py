@@ -4,7 +4,9 @@ what they touched, how much rougher the motion gets, how long it takes.
 python scripts/benchmark_retarget.py --json retarget.json [--motions data/motions/cmu]
 
 Depths are measured on the whole mesh by winding numbers (Barill et al. 2018, as Warp has them), not by the points and
-planes that retargeting goes by; they count beyond what the source's own body has at the same vertex.
+planes that retargeting goes by. They count beyond what the source's own body has at the same vertex, for copied
+rotations as for ours: what a motion has inside its own body (fingers in a palm) no new shape caused. `depth_whole_max_mm`
+counts that, too.
 """
 
 from __future__ import annotations
@@ -169,6 +171,8 @@ def measured(source: Source, betas: Any) -> dict[str, float]:
         "depth_copied_sum_mm": 1000 * float(was.sum()),
         "depth_max_mm": 1000 * float(excess.max()),
         "depth_copied_max_mm": 1000 * float(was.max()),
+        "depth_whole_max_mm": 1000 * max(float(d.max()) for d in depth.values()),
+        "depth_whole_copied_max_mm": 1000 * max(float(d.max()) for d in before.values()),
         **feet(found, copied, source.body),
         **touches(found, copied, source),
     }
@@ -303,7 +307,8 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     result["depth_reduced"] = round(1 - total["depth_sum_mm"] / max(total["depth_copied_sum_mm"], 1e-9), 4)
     result["touches_kept"] = round(total["touches_kept"] / max(total["touches"], 1), 4)
     result["touches_copied_kept"] = round(total["touches_copied_kept"] / max(total["touches"], 1), 4)
-    for key in ("cpu_s", "touch_max_mm", "depth_copied_max_mm", "skate_copied_max_mm", *BOUNDS):
+    whole = ("depth_copied_max_mm", "depth_whole_max_mm", "depth_whole_copied_max_mm")
+    for key in ("cpu_s", "touch_max_mm", *whole, "skate_copied_max_mm", *BOUNDS):
         values = np.array([row[key] for row in rows])
         result[key] = {"median": round(float(np.median(values)), 3), "worst": round(float(values.max()), 3)}
         if key in BOUNDS:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from tiny_batch import make_motion
 
 from avatars.body import JOINT_NAMES, Body
-from avatars.studio.actions import act
-from avatars.studio.keyframes import Manner
+from avatars.studio.actions import act, motion_of
+from avatars.studio.keyframes import IN, STANCE, Arm, Key, Manner, duration_s, perform
+from avatars.studio.kinematics import Rig
 from reenact.retarget import on_body, resampled, retarget
 from reenact.self_contact import keep_touches, posed, residuals, touches_of
 from reenact.surface import HANDS, HEAD, THIGHS, TORSO, Surface
@@ -83,7 +85,48 @@ def test_palms_that_met_meet_on_another_body_and_nothing_is_entered(body, values
     moved = [i for i, name in enumerate(JOINT_NAMES) if name.endswith(("collar", "shoulder", "elbow", "wrist"))]
     still = [i for i in range(55) if i not in moved]
     assert torch.equal(kept.poses[:, still], copied.poses[:, still])
-    assert jerk(kept, body) < 1.15 * jerk(copied, body)
+    assert jerk(kept, body) < 1.1 * jerk(copied, body)
+
+
+def test_hands_come_to_the_hips_of_a_heavy_person_as_smoothly_as_to_their_own(body):
+    rig, manner = Rig.of(body, shape(body).numpy()), Manner.sample(1)
+    hip = (0.185, float(rig.joints[0][1] - rig.sole_y) + 0.12, 0.0)
+    hand = Arm(mark="ground", point="palm", to=hip, palm=IN, fingers=(-0.2, -0.4, 0.9), elbow=(1, 0, -0.35))
+    rest = Key(0.8, STANCE, 0.3)
+    script = [rest, Key(0.8, STANCE.but(left=hand, right=hand), 0.6), rest]
+    times_s = np.arange(round(duration_s(script) * 30) + 1) / 30
+    motion = motion_of(perform(script, rig, manner, times_s), rig, body, shape(body).numpy(), name="hips")
+    betas = shape(body, b4=-2.5)
+    copied, _ = on_body(motion, body, betas)
+    found = retarget(motion, body, betas, fps=30.0)
+    assert float((found.motion.poses - copied.poses).abs().max()) > 0.03
+    assert jerk(found.motion, body) < 1.1 * jerk(copied, body)
+
+
+def deepest_m(motion, body: Body) -> torch.Tensor:
+    placed = Surface.of(body, motion.betas).placed(posed(motion, body))
+    close = placed.closeness()
+    return torch.zeros(len(motion)).scatter_reduce(0, close.frame, placed.signed_m(close), "amin")
+
+
+def test_a_hand_that_is_too_deep_in_the_source_comes_out(body):
+    motion = action(body, "nod_bow")
+    found = retarget(motion, body, motion.betas, fps=FPS)
+    before_m, after_m = (deepest_m(m, body) for m in (motion, found.motion))
+    assert float(before_m.min()) < -0.03
+    assert float(after_m.min()) > -0.016
+    assert int((before_m < -0.01).sum()) > 7
+    assert int((after_m < -0.01).sum()) < 2
+
+
+def test_an_arm_that_went_through_a_thigh_is_left_as_it_was(body):
+    motion = action(body, "sit_down")
+    poses = motion.poses.clone()
+    poses[:, JOINT_NAMES.index("spine1"), 0] += 0.5  # hands on the thighs go down with the trunk
+    through = replace(motion, poses=poses)
+    assert float(deepest_m(through, body).min()) < -0.07
+    found = retarget(through, body, through.betas, fps=FPS)
+    assert float((found.motion.poses - through.poses)[:, 1:].abs().max()) < 0.05
 
 
 def test_on_its_own_body_a_motion_keeps_its_arms(body):

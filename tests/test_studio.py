@@ -134,6 +134,33 @@ def test_sitting_lowers_the_pelvis_and_standing_up_raises_it(clips):
         assert down[0] - down[-1] > 0.25 and up[-1] - up[0] > 0.25
 
 
+def gap_m(joints: np.ndarray, first: tuple[str, str], second: tuple[str, str]) -> np.ndarray:
+    """Least distance (frames,) between two bones."""
+    share = np.linspace(0, 1, 40)[:, None, None]
+    a, b = (joints[:, J[start]] + share * (joints[:, J[end]] - joints[:, J[start]]) for start, end in (first, second))
+    return np.linalg.norm(a[:, None] - b[None], axis=-1).min((0, 1))
+
+
+@pytest.mark.parametrize("action", ["sit_down", "stand_up"])
+def test_hands_lie_on_the_thighs_of_who_sits_and_not_in_them(clips, action: str):
+    for seed in SHAPES:
+        joints = clips[action, seed][1]
+        seated = -1 if action == "sit_down" else 0
+        for s in ("left", "right"):
+            thigh = (f"{s}_hip", f"{s}_knee")
+            for finger in ("index", "middle", "pinky"):
+                assert gap_m(joints, (f"{s}_{finger}1", f"{s}_{finger}3"), thigh).min() > 0.07, (seed, s, finger)
+            assert gap_m(joints, (f"{s}_elbow", f"{s}_wrist"), thigh).min() > 0.07, (seed, s)
+            assert gap_m(joints, (f"{s}_wrist", f"{s}_middle1"), thigh)[seated] < 0.17, (seed, s)
+
+
+def test_crossed_forearms_pass_one_in_front_of_the_other(clips):
+    for seed in SHAPES:
+        joints = clips["cross_hands", seed][1]
+        gap = gap_m(joints, ("left_elbow", "left_wrist"), ("right_elbow", "right_wrist"))
+        assert 0.045 < gap.min() < 0.1, (seed, gap.min())
+
+
 def test_picking_up_reaches_the_floor(clips):
     for seed in SHAPES:
         assert clips["pick_up", seed][2][:, K[f"{side(seed)}_middle"], 1].min() < 0.12

@@ -38,7 +38,7 @@ from avatars.studio.keyframes import (
     varied,
     with_life,
 )  # fmt: skip
-from avatars.studio.kinematics import J, Rig
+from avatars.studio.kinematics import J, Rig, unit
 
 REST = Key(0.0, STANCE, 0.25)
 BACK_TO_REST = Key(0.8, STANCE, 0.3)
@@ -142,36 +142,52 @@ def _seated(rig: Rig, by: Manner) -> Pose:
     hip_drop = rig.joints[0][1] - rig.joints[1][1]
     thigh = rig.leg_lengths[0] / leg
     drop = (rig.joints[4][1] - rig.sole_y + rig.shoe_sole_m + 0.035 + hip_drop - rig.standing_pelvis[1]) / leg
-    hand = Arm(to=(0.02, -0.62, 0.42), palm=DOWN, elbow=(0.7, -0.3, -1), curl="relaxed")
     foot = Foot(to=(0.03, 0, 0.04), knee_out=0.2)
-    return Pose(hand, hand, foot, foot, hips=(0, drop, -0.9 * thigh), hips_deg=(-6, 0, 0), bend=(8, 0, 0))
+    return Pose(left_foot=foot, right_foot=foot, hips=(0, drop, -0.9 * thigh), hips_deg=(-6, 0, 0), bend=(8, 0, 0))
+
+
+def _hands_on_thighs(pose: Pose, rig: Rig, by: Manner, *, share: float) -> Pose:
+    """The pose with each palm on its thigh, at this share of the way from hip to knee."""
+    legs = perform([Key(0.0, pose)], rig, by, np.zeros(1))
+    rotations, joints = rig.local_to_global(solve_legs(legs, rig), legs.pelvis)
+    hip, knee = joints[0, J["left_hip"]], joints[0, J["left_knee"]]
+    along = unit(knee - hip)
+    above = unit(np.array(UP) - along[1] * along)
+    spot = hip + share * (knee - hip) + (rig.thigh_m + 0.015) * above
+    in_pelvis = rotations[0, 0].T @ np.stack([-above, along], -1)
+    palm, fingers = (tuple(map(float, direction)) for direction in in_pelvis.T)
+    hand = Arm(
+        mark="ground",
+        point="palm",
+        to=tuple(map(float, spot)),
+        palm=palm,
+        fingers=fingers,
+        elbow=(0.7, -0.3, -1),
+        curl="flat",
+    )
+    return pose.but(left=hand, right=hand)
 
 
 def _rising(rig: Rig, by: Manner) -> Pose:
     seated = _seated(rig, by)
     x, drop, back = seated.hips
-    forward = Arm(to=(0.1, -0.55, 0.6), palm=DOWN, elbow=(0.6, -0.4, -1))
-    return seated.but(
-        left=forward,
-        right=forward,
-        bend=(26, 0, 0),
-        head=(-18, 0, 0),
-        hips=(x, 0.72 * drop, 0.72 * back),
-        hips_deg=(28, 0, 0),
-    )
+    lowered = seated.but(bend=(26, 0, 0), head=(-18, 0, 0), hips=(x, 0.72 * drop, 0.72 * back), hips_deg=(28, 0, 0))
+    return _hands_on_thighs(lowered, rig, by, share=0.75)
 
 
 def sit_down(by: Manner, rig: Rig) -> list[Key]:
     """Lean forward, lower onto a stool, straighten, hands on the thighs."""
-    settled = _seated(rig, by)
-    leaning = settled.but(bend=(22, 0, 0), head=(-14, 0, 0), hips_deg=(20, 0, 0))
+    seated = _seated(rig, by)
+    leaning = _hands_on_thighs(seated.but(bend=(22, 0, 0), head=(-14, 0, 0), hips_deg=(20, 0, 0)), rig, by, share=0.7)
+    settled = _hands_on_thighs(seated, rig, by, share=0.65)
     return [REST, Key(0.75, _rising(rig, by)), Key(0.45, leaning), Key(0.6, settled, 0.9)]
 
 
 def stand_up(by: Manner, rig: Rig) -> list[Key]:
-    """From a stool: lean forward, rise, stand."""
-    settled = _seated(rig, by)
-    leaning = settled.but(bend=(28, 0, 0), head=(-18, 0, 0), hips_deg=(26, 0, 0))
+    """From a stool, hands on the thighs: lean forward, rise, stand."""
+    seated = _seated(rig, by)
+    settled = _hands_on_thighs(seated, rig, by, share=0.65)
+    leaning = _hands_on_thighs(seated.but(bend=(28, 0, 0), head=(-18, 0, 0), hips_deg=(26, 0, 0)), rig, by, share=0.7)
     return [Key(0.0, settled, 0.5), Key(0.6, leaning), Key(0.4, _rising(rig, by)), Key(0.75, STANCE, 0.7)]
 
 
@@ -293,21 +309,38 @@ def palms_together(by: Manner, rig: Rig) -> list[Key]:
     return [REST, Key(0.85, joined, 0.4), Key(0.5, bowed, 0.5), Key(0.5, joined, 0.1), BACK_TO_REST]
 
 
+def _arms_apart_m(pose: Pose, rig: Rig, by: Manner) -> float:
+    """Least distance between the bones from elbow to knuckles of both arms."""
+    solved = solve_pose(pose, rig, by)
+    _, joints = rig.local_to_global(solved.local, solved.pelvis)
+    left, right = (
+        np.concatenate([np.linspace(joints[J[f"{side}_{a}"]], joints[J[f"{side}_{b}"]], 30) for a, b in bones])
+        for side in ("left", "right")
+        for bones in [(("elbow", "wrist"), ("wrist", "middle1"))]
+    )
+    return float(np.linalg.norm(left[:, None] - right, axis=-1).min())
+
+
 def cross_hands(by: Manner, rig: Rig) -> list[Key]:
-    """Cross the forearms before the chest: stop."""
+    """Cross the forearms before the chest, one in front of the other: stop."""
 
     def crossed(forward_m: float) -> Arm:
         return Arm(
             mark="chest",
             point="wrist",
-            to=(-0.09, 0.1, forward_m),
+            to=(-0.05, 0.1, forward_m),
             palm=(0, 0.1, 1),
             fingers=(-0.6, 0.8, 0.1),
             elbow=(1, -1, 0),
             curl="together",
         )
 
-    cross = STANCE.side(by.side, crossed(0.3)).side(by.other_side, crossed(0.23))
+    middle_m = 0.35 * sum(rig.arm_lengths)
+    for gap_m in np.linspace(0.06, 0.2, 15):  # as far apart as this body's forearms are thick
+        front, behind = middle_m + float(gap_m) / 2, middle_m - float(gap_m) / 2
+        cross = STANCE.side(by.side, crossed(front)).side(by.other_side, crossed(behind))
+        if _arms_apart_m(cross, rig, by) > 2 * rig.forearm_m:
+            break
     return [REST, Key(0.7, cross, 1.1), BACK_TO_REST]
 
 

@@ -87,6 +87,10 @@ class Rig:
     """Height of the lowest point of the feet in the T-pose frame."""
     chest_z: float
     """Depth of the skin in front of the middle of the chest."""
+    thigh_m: float
+    """From the thigh's bone to the skin in front of it, below its middle."""
+    forearm_m: float
+    """From the forearm's bone to the skin around its middle."""
     shoe_sole_m: float = 0.0
 
     @staticmethod
@@ -102,7 +106,10 @@ class Rig:
         chest = joints[J["spine3"]]
         near = (np.abs(vertices[:, 0] - chest[0]) < 0.04) & (np.abs(vertices[:, 1] - chest[1]) < 0.05)
         chest_z = float(vertices[near, 2].max()) if near.any() else chest[2] + 0.12
-        return Rig(joints, body.parents, keypoints.double().numpy(), float(vertices[:, 1].min()), chest_z, shoe_sole_m)
+        sole_y = float(vertices[:, 1].min())
+        thigh_m = _front_m(vertices, joints[J["left_hip"]], joints[J["left_knee"]], 0.65)
+        forearm_m = _front_m(vertices, joints[J["left_elbow"]], joints[J["left_wrist"]], 0.5)
+        return Rig(joints, body.parents, keypoints.double().numpy(), sole_y, chest_z, thigh_m, forearm_m, shoe_sole_m)
 
     @cached_property
     def arm_lengths(self) -> tuple[float, float]:
@@ -181,3 +188,12 @@ class Rig:
             rotations[..., index, :, :] = rotations[..., parent, :, :] @ local[..., index, :, :]
             joints[..., index, :] = joints[..., parent, :] + rotations[..., parent, :, :] @ offset
         return rotations, joints
+
+
+def _front_m(vertices: np.ndarray, start: np.ndarray, end: np.ndarray, share: float) -> float:
+    """How far the skin in front of a bone is from it, at this share of the way from its start."""
+    along = unit(end - start)
+    apart = vertices - (start + share * (end - start))
+    near = (np.abs(apart @ along) < 0.02) & (np.linalg.norm(apart, axis=-1) < 0.2)
+    sideways = np.cross(along, [0.0, 0.0, 1.0])
+    return float(apart[near & (np.abs(apart @ sideways) < 0.03), 2].max())
