@@ -5,8 +5,8 @@ python scripts/benchmark_retarget.py --json retarget.json [--motions data/motion
 
 Depths are measured on the whole mesh by winding numbers (Barill et al. 2018, as Warp has them), not by the points and
 planes that retargeting goes by. They count beyond what the source's own body has at the same vertex, for copied
-rotations as for ours: what a motion has inside its own body (fingers in a palm) no new shape caused. `depth_whole_max_mm`
-counts that, too.
+rotations as for ours: what a motion has inside its own body (fingers in a palm) no new shape caused. The keys with
+`whole` count that, too.
 """
 
 from __future__ import annotations
