@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from avatars.balance import balance_offset
 from avatars.body import Body
 from avatars.coarse_body import N_COARSE_JOINTS, N_COARSE_KEYPOINTS, coarse_body
 from avatars.keypoint_evidence import JAW_ENDS, Deviations, Evidence, gather_evidence
@@ -63,6 +64,9 @@ class FitWeights:
     betas: float = 3.0
     """Of a body's squared shape coefficients (one unit is one standard deviation among adults): keypoints tell a
     person's proportions badly and size not at all."""
+    balance: float = 3.0
+    balance_m: float = 0.05
+    """How far from above their feet a standing person's center of mass is, where up is known."""
     face: float = 0.03
     """Breadth of the face, relative: grown heads differ in size by less than bodies do."""
 
@@ -95,17 +99,19 @@ def fit_keypoints(
     weights: FitWeights | None = None,
     detector: str = "",
     betas: Float[Tensor, " shape"] | None = None,
+    up: Float[Tensor, " 3"] | None = None,
     on_step: Callable[[], None] = lambda: None,
 ) -> BodyFit:
     """Fit a body to keypoints whose frames are all valid and whose sides are right (`side_exchanges`).
 
-    `betas`, where given, are kept as they are: windows of one clip share one shape.
+    `betas`, where given, are kept as they are: windows of one clip share one shape. Where `up` (unit, view axes) is
+    known, people keep their balance.
     Stages: pose from the 3D hint alone; distance, root and shape from the torso; the body, at first on a coarse grid of
     time; then face and hands too.
     """
     weights = weights or FitWeights()
     with _one_thread():
-        fit = _Fit(keypoints, times_s, body, focal_px, height_m, weights, detector, on_step)
+        fit = _Fit(keypoints, times_s, body, focal_px, height_m, weights, detector, on_step, up)
         if betas is not None:
             fit.keep("betas", betas)
         frames = _coarse_frames(times_s)
@@ -157,7 +163,9 @@ class _Fit:
         weights: FitWeights,
         detector: str,
         on_step: Callable[[], None],
+        up: Tensor | None = None,
     ) -> None:
+        self.up = up
         self.body, self.focal_px, self.height_m, self.weights, self.on_step = body, focal_px, height_m, weights, on_step
         self.coarse, self.times_s = coarse_body(body), times_s
         self.prior = PosePrior.human()
@@ -197,7 +205,7 @@ class _Fit:
         """The same fit of some of the frames."""
         part = _Fit(
             self.keypoints[frames], self.times_s[frames], self.body, self.focal_px, self.height_m, self.weights,
-            self.detector, self.on_step,
+            self.detector, self.on_step, self.up,
         )  # fmt: skip
         part.rotation = self.rotation[frames]
         part.kept = self.kept
@@ -302,6 +310,7 @@ class _Fit:
             self._directions(evidence, points, early if reprojected else 1.0)
             + self._priors(poses)
             + self._smoothness(evidence.step_s, points, placed, poses, root, moved=bool(reprojected))
+            + self._balance(points)
         )
         if reprojected:
             e = e + self._reprojection(evidence, placed, reprojected, self.weights.outlier * (1.0 + 2.0 * early))
@@ -346,6 +355,15 @@ class _Fit:
             feet = (placed[1:, FEET_POINTS] - placed[:-1, FEET_POINTS]) / step[:, None, None] / w.step_m_s
             e = e + w.standing * _pseudo_huber(feet.square().sum(-1)).sum(1).mean()
         return e
+
+    def _balance(self, points: Tensor) -> Tensor:
+        """Who stands has their center of mass over the feet that carry it: one view cannot tell how far a person
+        leans towards it. Who runs, sits or jumps is far off, and counts as an outlier."""
+        if self.up is None:
+            return points.new_zeros(())
+        off = balance_offset(points, self.up)
+        r2 = off.square().sum(-1) / self.weights.balance_m**2
+        return self.weights.balance * _geman_mcclure(r2, 3.0).mean()
 
     def take_size_from_face(self) -> None:
         """Grow or shrink body and distance together, which the image does not notice, until the face has the breadth

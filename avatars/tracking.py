@@ -224,6 +224,7 @@ def track_keypoints(
         height_m=config.height_m,
         iterations=config.iterations,
         detector=config.detector,
+        up=None if up_cam is None else torch.tensor([up_cam[0], -up_cam[1], -up_cam[2]]),
     )
     fit = steadied(fit, times_s[keypoints.valid])
     motion, camera = place_in_world(

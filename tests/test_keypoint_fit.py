@@ -9,6 +9,7 @@ import pytest
 import torch
 from test_tracking import CAMERA, EXACT, seen, turning_motion, yaw_error_deg
 
+from avatars.balance import balance_offset
 from avatars.body import Body
 from avatars.camera import Camera
 from avatars.coarse_body import N_COARSE_JOINTS, coarse_body
@@ -137,3 +138,29 @@ def test_the_camera_is_found_upright(body) -> None:
     R = matrix_from_axis_angle(found.poses[:, 0])
     assert (R[:, 1, 1] > math.cos(math.radians(8))).all()
     assert found_camera.T_cam_world[1, 1] < -0.99
+
+
+def test_a_center_of_mass_stands_over_the_foot_that_carries_it(body) -> None:
+    up = torch.tensor([0.0, 1.0, 0.0])
+    points = body.pose_motion(standing(body, torch.zeros(body.n_betas), frames=2)).keypoints_133()
+    assert balance_offset(points, up).norm(dim=-1).max() < 0.05
+    raised = points.clone()
+    raised[:, [15, 17, 18, 19]] += torch.tensor([0.0, 0.3, 0.0])
+    off = balance_offset(raised, up)
+    right_foot = points[:, [20, 21, 22]].mean(1)
+    assert (off[:, 0] * right_foot[:, 0] < 0).all(), "the middle of the body is to the left of the right foot"
+    assert off[:, 0].abs().min() > 0.7 * right_foot[:, 0].abs().max()
+
+
+def test_where_up_is_known_people_do_not_lean_as_a_lifter_thinks(body) -> None:
+    motion = standing(body, torch.zeros(body.n_betas))
+    keypoints = seen(motion, body, CAMERA)
+    lean = matrix_from_axis_angle(torch.tensor([-math.radians(12), 0.0, 0.0]))
+    keypoints = replace(keypoints, world_m=keypoints.world_m @ lean.T)
+    true = CAMERA.to_camera(body.pose_motion(motion).joints)
+    errors_m = []
+    for up in (None, tuple(CAMERA.T_cam_world[:3, 1].tolist())):
+        found, camera, _ = track_keypoints(keypoints, motion.times_s, body, config=QUICK, up_cam=up)
+        joints = camera.to_camera(body.pose_motion(found).joints)
+        errors_m.append(float(((joints - joints[:, :1]) - (true - true[:, :1]))[:, :22].norm(dim=-1).mean()))
+    assert errors_m[1] < 0.8 * errors_m[0]
