@@ -7,8 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 FEET = (17, 18, 19, 19, 19), (20, 21, 22, 22, 22)
-"""Toes and heel of each foot: their mean, two fifths of the way from the heel to the toes, is where the foot of a person
-who stands quietly carries (about 5 cm before the ankle; Winter 1995)."""
+"""Toes and heel of each foot: their mean, two fifths of the way from heel to toes, is where the foot of a person who
+stands quietly carries (about 5 cm before the ankle; Winter 1995)."""
 MASSES = (
     ([3, 4], 0.07), ([5, 6, 11, 12], 0.43), ([5, 7], 0.027), ([6, 8], 0.027), ([7, 9], 0.016), ([8, 10], 0.016),
     ([9], 0.006), ([10], 0.006), ([11, 11, 11, 13, 13], 0.14), ([12, 12, 12, 14, 14], 0.14), ([13, 13, 15], 0.043),
