@@ -110,9 +110,10 @@ def _picture(path: Path) -> _Picture:
         return _Picture(_bounded(image), focal_px, full_hw)
     plate = clip_plate(path)
     image, told = Image.fromarray(plate.rgb), {}
+    full_hw = (image.height, image.width)  # before the picture is reduced in place
     if plate.people:
         told["picture"] = f"the clip's, without its people; {100 * plate.unseen:.1f}% never seen and painted in"
-    return _Picture(_bounded(image), None, (image.height, image.width), None if plate.people else path, told)
+    return _Picture(_bounded(image), None, full_hw, None if plate.people else path, told)
 
 
 def _bounded(image: Image) -> UInt8[np.ndarray, "height width 3"]:

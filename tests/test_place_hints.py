@@ -97,6 +97,19 @@ def test_the_outlined_floor_is_the_floor_whatever_its_color(tmp_path):
     assert place.measured["floor"] == "given"
 
 
+def test_hints_of_a_large_clip_are_in_its_own_pixels(tmp_path, monkeypatch):
+    from avatars.video import write_video
+
+    hints = {"horizon": 0.35, "focal_px": 300, "roll_deg": 0, "floor_px": [[0, 130], [160, 130], [160, 240], [0, 240]]}
+    still = np.asarray(Image.open(photo(tmp_path, hints))).copy()
+    write_video(tmp_path / "hall.mp4", np.repeat(still[None], 6, 0), fps=10, crf=10)
+    monkeypatch.setattr("compose.prepare.LONG_SIDE_PX", 160)
+    place = prepare_place(tmp_path / "hall.mp4")
+    assert place.rgb.shape[:2] == (120, 160)
+    assert float(place.camera.K[0, 0]) == pytest.approx(150.0)
+    assert np.nonzero(place.floor_pixels)[1].max() == pytest.approx(80, abs=1)
+
+
 def test_people_may_stand_behind_an_occluder_and_not_in_it(tmp_path):
     hints = {
         "floor_px": [[0, 130], [320, 130], [320, 240], [0, 240]],
