@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,8 @@ from jaxtyping import Bool, Float, UInt8
 
 from avatars.camera import Camera
 from avatars.errors import InputError
+from avatars.room_axes import room_axes
+from avatars.video import probe
 from compose.action_places import likeliest
 from compose.background import PlaceView, photo_camera
 from compose.clip_plate import clip_plate
@@ -35,6 +38,7 @@ log = logging.getLogger(__name__)
 LONG_SIDE_PX = 1600
 """Prepared places are kept at this size; clips are smaller."""
 LEAST_FLOOR_M2 = 0.3
+EDGES = "straight edges"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,6 +63,7 @@ def prepare_place(path: str | Path, hints: PlaceHints | None = None) -> Prepared
     hints = (hints or PlaceHints()).over(hints_beside(path))
     picture = _picture(path)
     rgb = picture.rgb
+    hints, seen = _with_edges(hints, picture)
     K = _intrinsics(hints.view, picture.full_hw, picture.focal_px, (rgb.shape[0], rgb.shape[1]))
     floor = _given_floor(path, hints, picture)
     geometry = _geometry(path, rgb, K, floor, hints, picture)
@@ -68,7 +73,8 @@ def prepare_place(path: str | Path, hints: PlaceHints | None = None) -> Prepared
     shares = () if hints.classifier is None else tuple(hints.classifier(rgb).items())
     place = PreparedPlace(
         name=path.stem, rgb=rgb, camera=geometry.camera, depth_m=geometry.depth_m, floor_pixels=geometry.floor,
-        light=light, depth_kind=geometry.kind, depth_noise=geometry.noise, measured=picture.told | geometry.measured,
+        light=light, depth_kind=geometry.kind, depth_noise=geometry.noise, 
+        measured=picture.told | geometry.measured | {name: EDGES for name in seen if name in geometry.measured},
         assumed=geometry.assumed, tags=hints.tags or likeliest(shares), shares=shares, licence=hints.licence,
         source=path, video=picture.video, behind=geometry.behind, occupied=geometry.occupied,
     )  # fmt: skip
@@ -79,6 +85,26 @@ def prepare_place(path: str | Path, hints: PlaceHints | None = None) -> Prepared
             f"picture, or say where floor and horizon are: `floor_px`, `horizon` in {path.stem}.yaml beside it."
         )
     return place
+
+
+def _with_edges(hints: PlaceHints, picture: _Picture) -> tuple[PlaceHints, tuple[str, ...]]:
+    """The hints with what the picture's straight edges tell of the camera in the place of what nobody stated, and the
+    names of that. Edges that contradict a known focal length are not believed."""
+    axes = room_axes(picture.rgb)
+    if axes is None:
+        return hints, ()
+    scale = picture.full_hw[1] / picture.rgb.shape[1]
+    known_px = hints.view.focal_px or picture.focal_px
+    if known_px is not None and not axes.focal_range_px[0] <= known_px / scale <= axes.focal_range_px[1]:
+        return hints, ()
+    right, down, ahead = axes.up_cam
+    told = {
+        "horizon": 0.5 - ahead / down * axes.focal_px / picture.rgb.shape[0],
+        "roll_deg": math.degrees(math.atan2(right, -down)),
+    }
+    told |= {"focal_px": axes.focal_px * scale} if known_px is None else {}
+    missing = {name: value for name, value in told.items() if getattr(hints.view, name) is None}
+    return replace(hints, view=replace(hints.view, **missing)), tuple(missing)
 
 
 def _light(rgb: Float[torch.Tensor, "3 height width"], camera: Camera, hints: PlaceHints) -> PlaceLight:
@@ -113,7 +139,7 @@ def _picture(path: Path) -> _Picture:
     full_hw = (image.height, image.width)  # before the picture is reduced in place
     if plate.people:
         told["picture"] = f"the clip's, without its people; {100 * plate.unseen:.1f}% never seen and painted in"
-    return _Picture(_bounded(image), None, full_hw, None if plate.people else path, told)
+    return _Picture(_bounded(image), probe(path).focal_px, full_hw, None if plate.people else path, told)
 
 
 def _bounded(image: Image) -> UInt8[np.ndarray, "height width 3"]:

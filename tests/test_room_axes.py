@@ -9,12 +9,16 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from avatars.clip_camera import FOCAL_PER_LONG_SIDE, ClipCamera
 from avatars.mask_stack import MaskStack
 from avatars.room_axes import room_axes
 from avatars.video import probe, write_video
+from compose.background import PlaceView
+from compose.place_hints import PlaceHints
+from compose.prepare import prepare_place
 
 SIZE = (480, 640)
 
@@ -96,3 +100,20 @@ def test_a_clip_takes_the_focal_length_that_is_known_best(tmp_path):
 def test_a_camera_that_turns_between_looks_tells_nothing(tmp_path):
     frames = [drawn_room(500, yaw_deg=35, pitch_deg=pitch, roll_deg=0) for pitch in (-4, -8, -12, -16, -20)]
     assert ClipCamera.of(probe(write_video(tmp_path / "tilt.mp4", np.stack(frames), fps=10))).up_cam is None
+
+
+def test_a_place_takes_its_camera_from_edges_where_nobody_states_it(tmp_path):
+    Image.fromarray(drawn_room(500, yaw_deg=35, pitch_deg=-15, roll_deg=6)).save(tmp_path / "room.png")
+    outline = ((((0, 400), (640, 400), (640, 480), (0, 480))),)
+    place = prepare_place(tmp_path / "room.png", PlaceHints(PlaceView(1.5), floor_px=outline))
+    assert place.measured["horizon"] == place.measured["roll_deg"] == place.measured["focal_px"] == "straight edges"
+    assert place.measured["camera_height_m"] == "given" and place.assumed == ()
+    up = camera_rotation(35, -15, 6) @ np.array([0.0, -1.0, 0.0])
+    found = place.camera.T_cam_world[:3, 1].numpy()
+    assert math.degrees(math.acos(min(1.0, float(up @ found)))) < 1.5
+    assert float(place.camera.K[0, 0]) == pytest.approx(500, rel=0.05)
+    stated = PlaceView(1.5, 0.3, 900.0)
+    other = prepare_place(tmp_path / "room.png", PlaceHints(stated, floor_px=outline))
+    assert (other.measured["horizon"], other.measured["focal_px"]) == ("given", "given")
+    assert float(other.camera.K[0, 0]) == 900.0
+    assert "straight edges" not in other.measured.values(), "edges contradict the focal length that is stated"
