@@ -33,7 +33,7 @@ _CONTACT_M, _DEPTH_M = 0.004, 0.003
 """Errors of this size weigh as much as turning one joint by half a radian."""
 _AROUND_M = 0.06
 """Arms that are no nearer than this to what they could enter are left alone."""
-_REACH_M = 0.025
+_REACH_M = 0.04
 """What is this far outside does not get inside by what is done for other points."""
 _NEGLIGIBLE_M, _ENOUGH_M = 0.001, 0.006
 """A motion that is this near to right is left alone; one that was not is made this good, if it can be."""
@@ -134,7 +134,7 @@ def keep_touches(
         placed = surface.placed(posed(_turned(few, turns), body))
         close = placed.closeness(within_m=_AROUND_M)
         left = _residuals(placed, source, touches, close)
-        if max(float(left.gap_m.max()), float(left.depth_m.max())) < enough_m:
+        if max(float((left.touches * left.gap_m).max()), float(left.depth_m.max())) < enough_m:
             break
         turns = _solved(few, body, _problem(placed, close, _allowed_m(source, close), touches), turns, fps / step)
         enough_m = _ENOUGH_M
