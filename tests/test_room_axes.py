@@ -15,7 +15,8 @@ from scipy.spatial.transform import Rotation
 from avatars.clip_camera import FOCAL_PER_LONG_SIDE, ClipCamera
 from avatars.mask_stack import MaskStack
 from avatars.room_axes import room_axes
-from avatars.video import probe, write_video
+from avatars.triangulation import read_qualisys
+from avatars.video import probe, read_frames, write_video
 from compose.background import PlaceView
 from compose.place_hints import PlaceHints
 from compose.prepare import prepare_place
@@ -117,3 +118,14 @@ def test_a_place_takes_its_camera_from_edges_where_nobody_states_it(tmp_path):
     assert (other.measured["horizon"], other.measured["focal_px"]) == ("given", "given")
     assert float(other.camera.K[0, 0]) == 900.0
     assert "straight edges" not in other.measured.values(), "edges contradict the focal length that is stated"
+
+
+@pytest.mark.parametrize("name", ["cam01", "cam02", "cam03", "cam04"])
+def test_one_frame_of_a_calibrated_lab_tells_its_camera(shared_data, name):
+    true = {c.name: c.camera for c in read_qualisys(next((shared_data / "multiview").glob("*.qca.txt")))}[name]
+    frame = next(iter(read_frames(probe(shared_data / "multiview" / f"{name}.mp4"), np.array([0]))))
+    found = room_axes(frame)
+    assert found is not None
+    assert found.focal_px == pytest.approx(float(true.K[0, 0]), rel=0.03)
+    up = true.T_cam_world[:3, 2].numpy()  # that world is +Z up
+    assert math.degrees(math.acos(min(1.0, float(up @ found.up_cam)))) < 0.8
