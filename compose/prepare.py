@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,21 +13,19 @@ from jaxtyping import Bool, Float, UInt8
 
 from avatars.camera import Camera
 from avatars.errors import InputError
-from avatars.room_axes import room_axes
 from avatars.video import probe
 from compose.action_places import likeliest
-from compose.background import PlaceView, photo_camera
 from compose.clip_plate import clip_plate
 from compose.depth_file import cleaned, depth_file_beside, noise_level, read_depth
 from compose.floor_color import floor_by_color
 from compose.free_floor import Footprint, is_floor
-from compose.ground import ground_depth, ground_plane, height_by_upright, popup_depth, world_points
+from compose.ground import ground_depth, ground_plane, popup_depth, world_points
 from compose.light import PlaceLight, brightened, estimated_light, preset_light, sunlight
 from compose.occluders import Card, floor_through, outlined, read_mask, stood_up
 from compose.photo import VIDEO_SUFFIXES, open_photo
+from compose.place_camera import PlaceCamera
 from compose.place_folder import PreparedPlace
 from compose.place_hints import PlaceHints, hints_beside
-from compose.upright_lines import roll_from_upright_lines
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -38,7 +35,6 @@ log = logging.getLogger(__name__)
 LONG_SIDE_PX = 1600
 """Prepared places are kept at this size; clips are smaller."""
 LEAST_FLOOR_M2 = 0.3
-EDGES = "straight edges"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,18 +59,16 @@ def prepare_place(path: str | Path, hints: PlaceHints | None = None) -> Prepared
     hints = (hints or PlaceHints()).over(hints_beside(path))
     picture = _picture(path)
     rgb = picture.rgb
-    hints, seen = _with_edges(hints, picture)
-    K = _intrinsics(hints.view, picture.full_hw, picture.focal_px, (rgb.shape[0], rgb.shape[1]))
+    seen = PlaceCamera.of(rgb, hints, picture.full_hw, picture.focal_px)
     floor = _given_floor(path, hints, picture)
-    geometry = _geometry(path, rgb, K, floor, hints, picture)
+    geometry = _geometry(path, rgb, seen, floor, hints, picture.full_hw)
     geometry = _behind_occluders(geometry, hints, picture.full_hw)
     tensor = torch.from_numpy(rgb.astype(np.float32) / 255).permute(2, 0, 1)
     light = _light(tensor, geometry.camera, hints)
     shares = () if hints.classifier is None else tuple(hints.classifier(rgb).items())
     place = PreparedPlace(
         name=path.stem, rgb=rgb, camera=geometry.camera, depth_m=geometry.depth_m, floor_pixels=geometry.floor,
-        light=light, depth_kind=geometry.kind, depth_noise=geometry.noise, 
-        measured=picture.told | geometry.measured | {name: EDGES for name in seen if name in geometry.measured},
+        light=light, depth_kind=geometry.kind, depth_noise=geometry.noise, measured=picture.told | geometry.measured,
         assumed=geometry.assumed, tags=hints.tags or likeliest(shares), shares=shares, licence=hints.licence,
         source=path, video=picture.video, behind=geometry.behind, occupied=geometry.occupied,
     )  # fmt: skip
@@ -85,26 +79,6 @@ def prepare_place(path: str | Path, hints: PlaceHints | None = None) -> Prepared
             f"picture, or say where floor and horizon are: `floor_px`, `horizon` in {path.stem}.yaml beside it."
         )
     return place
-
-
-def _with_edges(hints: PlaceHints, picture: _Picture) -> tuple[PlaceHints, tuple[str, ...]]:
-    """The hints with what the picture's straight edges tell of the camera in the place of what nobody stated, and the
-    names of that. Edges that contradict a known focal length are not believed."""
-    axes = room_axes(picture.rgb)
-    if axes is None:
-        return hints, ()
-    scale = picture.full_hw[1] / picture.rgb.shape[1]
-    known_px = hints.view.focal_px or picture.focal_px
-    if known_px is not None and not axes.focal_range_px[0] <= known_px / scale <= axes.focal_range_px[1]:
-        return hints, ()
-    right, down, ahead = axes.up_cam
-    told = {
-        "horizon": 0.5 - ahead / down * axes.focal_px / picture.rgb.shape[0],
-        "roll_deg": math.degrees(math.atan2(right, -down)),
-    }
-    told |= {"focal_px": axes.focal_px * scale} if known_px is None else {}
-    missing = {name: value for name, value in told.items() if getattr(hints.view, name) is None}
-    return replace(hints, view=replace(hints.view, **missing)), tuple(missing)
 
 
 def _light(rgb: Float[torch.Tensor, "3 height width"], camera: Camera, hints: PlaceHints) -> PlaceLight:
@@ -149,35 +123,32 @@ def _bounded(image: Image) -> UInt8[np.ndarray, "height width 3"]:
     return np.asarray(image)
 
 
-def _intrinsics(
-    view: PlaceView, original_hw: tuple[int, int], focal_exif_px: float | None, size_hw: tuple[int, int]
-) -> torch.Tensor:
-    camera, _ = photo_camera(view, original_hw, focal_exif_px)
-    return camera.resized(size_hw).K
-
-
 def _geometry(
-    path: Path, rgb: np.ndarray, K: torch.Tensor, floor: np.ndarray | None, hints: PlaceHints, picture: _Picture
-) -> _Geometry:
-    size_hw = (rgb.shape[0], rgb.shape[1])
-    focal = "given" if hints.view.focal_px else "EXIF" if picture.focal_px is not None else ""
+    path: Path, rgb: np.ndarray, seen: PlaceCamera, floor: np.ndarray | None, hints: PlaceHints,
+    full_hw: tuple[int, int],
+) -> _Geometry:  # fmt: skip
+    camera, size_hw = seen.camera, (rgb.shape[0], rgb.shape[1])
     depth_file = hints.depth or depth_file_beside(path)
     if depth_file is not None:
         depth_m = read_depth(depth_file, size_hw)
-        return _from_depth(path, rgb, depth_m, K, floor, f"file {depth_file.name}", "file", focal)
-    camera, rolled = _stated_camera(rgb, K, hints, picture.full_hw)
+        return _from_depth(path, rgb, depth_m, seen, floor, f"file {depth_file.name}", "file")
     if hints.depth_model is not None:
         estimate = _model_depth(rgb, hints.depth_model)
         if estimate.kind == "metric":
             depth_m = estimate.meters()[0].numpy()
-            return _from_depth(path, rgb, depth_m, K, floor, hints.depth_model, "metric", focal)
-        return _from_relative(path, rgb, estimate, camera, floor, hints, focal, rolled)
-    pixels = floor if floor is not None else _floor_by_color(rgb, camera, hints, picture.full_hw)
+            return _from_depth(path, rgb, depth_m, seen, floor, hints.depth_model, "metric")
+        return _from_relative(path, rgb, estimate, seen, floor, hints.depth_model)
+    pixels = floor if floor is not None else _floor_by_color(rgb, camera, hints, full_hw)
     pixels = pixels & np.isfinite(ground_depth(camera).numpy())
     _require_floor(path, pixels)
     how = {"floor": "given" if floor is not None else "its color", "depth": "everything stands upright on the floor"}
-    measured, assumed = _stated(hints, focal, rolled)
+    measured, assumed = _told(seen.known)
     return _Geometry(camera, popup_depth(camera, pixels), pixels, "pop-up", 0.02, measured | how, assumed)
+
+
+def _told(known: dict[str, str]) -> tuple[dict[str, str], tuple[str, ...]]:
+    """How each thing is known, and what was assumed."""
+    return {name: how for name, how in known.items() if how}, tuple(name for name, how in known.items() if not how)
 
 
 def _given_floor(path: Path, hints: PlaceHints, picture: _Picture) -> Bool[np.ndarray, "height width"] | None:
@@ -216,34 +187,12 @@ def _behind_occluders(geometry: _Geometry, hints: PlaceHints, full_hw: tuple[int
     )  # fmt: skip
 
 
-def _stated_camera(rgb: np.ndarray, K: torch.Tensor, hints: PlaceHints, full_hw: tuple[int, int]) -> tuple[Camera, str]:
-    """The camera as the user describes it, rolled as the picture's upright lines tell where the user does not, and how
-    its roll is known ("" where it is not)."""
-
-    def camera(view: PlaceView) -> Camera:
-        known = replace(view, focal_px=float(K[1, 1]))
-        return replace(photo_camera(known, (rgb.shape[0], rgb.shape[1]), None)[0], K=K)
-
-    view = hints.view
-    roll_deg = roll_from_upright_lines(rgb, camera(view)) if view.roll_deg is None else view.roll_deg
-    how = "given" if view.roll_deg is not None else "" if roll_deg is None else "upright lines"
-    view = replace(view, roll_deg=roll_deg)
-    if hints.upright is not None:
-        scale = rgb.shape[1] / full_hw[1]
-        foot, top = (torch.tensor(p) * scale for p in (hints.upright.foot_px, hints.upright.top_px))
-        height_m = height_by_upright(camera(view), foot, top, hints.upright.height_m)
-        if height_m is None:
-            raise InputError("`upright` must stand on the floor: its foot below the horizon, its top above its foot.")
-        view = replace(view, camera_height_m=height_m)
-    return camera(view), how
-
-
 def _from_depth(
-    path: Path, rgb: np.ndarray, depth_m: np.ndarray, K: torch.Tensor, floor: np.ndarray | None, source: str,
-    kind: str, focal: str,
+    path: Path, rgb: np.ndarray, depth_m: np.ndarray, seen: PlaceCamera, floor: np.ndarray | None, source: str,
+    kind: str,
 ) -> _Geometry:  # fmt: skip
     """Metric depth tells the ground, and so the camera's height, pitch and roll."""
-    size_hw = (rgb.shape[0], rgb.shape[1])
+    K, focal = seen.camera.K, seen.known["focal_px"]
     smooth = cleaned(depth_m, rgb.astype(np.float32) / 255)
     noise = _remaining_noise(depth_m, smooth)
     plane = ground_plane(smooth, K.double().numpy())
@@ -251,7 +200,7 @@ def _from_depth(
         raise InputError(
             f"{path}: no floor in its depth ({source}): no large level surface. Choose a picture that shows the floor."
         )
-    camera = plane.camera(K, size_hw)
+    camera = plane.camera(K, (rgb.shape[0], rgb.shape[1]))
     points = world_points(torch.from_numpy(smooth), camera).numpy()
     pixels = is_floor(points, noise=noise) if floor is None else floor & is_floor(points, noise=max(noise, 0.05))
     measured = {"depth": source, "ground": f"a plane through {100 * plane.share:.0f}% of the depth"}
@@ -266,31 +215,22 @@ def _remaining_noise(raw: np.ndarray, smooth: np.ndarray) -> float:
 
 
 def _from_relative(
-    path: Path, rgb: np.ndarray, estimate: Any, camera: Camera, floor: np.ndarray | None, hints: PlaceHints, focal: str,
-    rolled: str,
-) -> _Geometry:  # fmt: skip
+    path: Path, rgb: np.ndarray, estimate: Any, seen: PlaceCamera, floor: np.ndarray | None, model: str
+) -> _Geometry:
     """Relative depth gets its meters from the ground plane under a camera of stated height."""
+    camera = seen.camera
     pixels = floor if floor is not None else floor_by_color(rgb, camera)
     ground_m = ground_depth(camera)
     _require_floor(path, pixels)
     known = torch.from_numpy(pixels) & ground_m.isfinite()
     fitted = estimate.fitted(ground_m[None], known[None]).meters()[0].numpy()
     points = world_points(torch.from_numpy(fitted), camera).numpy()
-    measured, assumed = _stated(hints, focal, rolled)
+    measured, assumed = _told(seen.known)
     measured |= {
-        "depth": f"{hints.depth_model}, relative, fitted to the ground",
+        "depth": f"{model}, relative, fitted to the ground",
         "floor": "given" if floor is not None else "its color",
     }
     return _Geometry(camera, fitted, pixels | is_floor(points, noise=0.02), "fitted", 0.03, measured, assumed)
-
-
-def _stated(hints: PlaceHints, focal: str, rolled: str) -> tuple[dict[str, str], tuple[str, ...]]:
-    """How each thing about the camera is known, and what was assumed."""
-    said = {name: "given" if name in hints.view.stated else "" for name in ("camera_height_m", "horizon")}
-    if hints.upright is not None:
-        said["camera_height_m"] = f"what stands {hints.upright.height_m:g} m high"
-    known = said | {"focal_px": focal, "roll_deg": rolled}
-    return {name: how for name, how in known.items() if how}, tuple(name for name, how in known.items() if not how)
 
 
 def _model_depth(rgb: np.ndarray, backend: str) -> Any:

@@ -30,7 +30,7 @@ def roll_from_upright_lines(rgb: UInt8[np.ndarray, "height width 3"], camera: Ca
 
     Each line votes for the rolls under which it points to where what is upright would meet (its vanishing point,
     Hartley & Zisserman 2004, ch. 8.6), given the horizon and focal length of `camera`; Coughlan & Yuille 2003 vote so
-    by edge pixel. The horizon must be about right: under a wrong one lines contradict each other.
+    by edge pixel. The horizon must be about right.
     """
     lines, height_px = _lines_near_upright(rgb)
     if len(lines) < 4:

@@ -26,12 +26,13 @@ class BackgroundsCommand:
     camera_height_m: float | None = None
     """Height of the lens over the floor, meters; without depth 1.5 is assumed."""
     horizon: float | None = None
-    """Row of the horizon as a fraction of the picture's height; without depth 0.45 is assumed."""
+    """Where the horizon crosses the middle column, as a fraction of the picture's height; without depth it is told by
+    the edges of a room or street where they agree, else 0.45 is assumed."""
     focal_px: float | None = None
-    """Focal length in pixels of the picture; from EXIF, or 1.1 of the longer side is assumed."""
+    """Focal length in pixels of the picture; from EXIF, or from the edges, or 1.1 of the longer side is assumed."""
     roll_deg: float | None = None
-    """By how many degrees what stands upright leans to the right in the middle of the picture; from the picture's
-    upright lines where they agree, else 0 is assumed."""
+    """By how many degrees what stands upright leans to the right in the middle of the picture; from the edges, or
+    from upright lines under a stated horizon, where they agree, else 0 is assumed."""
     light: Literal["estimated", "day", "overcast", "night", "indoor"] = "estimated"
     """The place's light: from the picture, or a preset."""
     tags: tuple[str, ...] = ()

@@ -24,6 +24,7 @@ from compose.ground import (
     rolled,
     world_points,
 )
+from compose.place_camera import EDGES, PlaceCamera
 from compose.place_folder import camera_angles
 from compose.prepare import PlaceHints, prepare_place
 from compose.upright_lines import roll_from_upright_lines
@@ -159,3 +160,51 @@ def test_the_stated_horizon_holds_whatever_focal_length_the_photograph_tells(tmp
     camera = prepare_place(tmp_path / "tele.jpg", PlaceHints(PlaceView(1.5, 0.3))).camera
     far = camera.project(torch.tensor([[0.0, 1.5, -1e5]]))[0, 1] / camera.size_hw[0]
     assert float(far) == pytest.approx(0.3, abs=1e-3)
+
+
+def wired_room(camera: Camera) -> np.ndarray:
+    """Sixteen boxes as wires ahead of a camera, all turned by 35 degrees."""
+    rng = np.random.default_rng(0)
+    large = camera.resized((2 * camera.size_hw[0], 2 * camera.size_hw[1]))
+    picture = Image.new("RGB", large.size_hw[::-1], (230, 230, 230))
+    draw = ImageDraw.Draw(picture)
+    c, s = math.cos(math.radians(35)), math.sin(math.radians(35))
+    for _ in range(16):
+        middle = np.array([rng.uniform(-1.5, 1.5), rng.uniform(0.3, 1.6), -rng.uniform(2.5, 6)])
+        half = rng.uniform(0.2, 0.8, 3)
+        signs = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)])
+        corners = middle + (signs * half) @ np.array([[c, 0, -s], [0, 1, 0], [s, 0, c]])
+        pixels = large.project(torch.tensor(corners).float()).tolist()
+        for i in range(8):
+            for bit in (1, 2, 4):
+                if not i & bit and min(-corners[i, 2], -corners[i | bit, 2]) > 0.5:
+                    draw.line([tuple(pixels[i]), tuple(pixels[i | bit])], fill=(40, 40, 40), width=2)
+    return np.asarray(picture.reduce(2))
+
+
+@pytest.mark.parametrize(("horizon", "roll_deg"), [(0.3, 0.0), (0.1, -20.0), (0.4, 12.0)])
+def test_the_edges_of_a_room_tell_horizon_roll_and_focal_length(horizon, roll_deg):
+    true = photo_of(PlaceView(1.6, horizon, 560.0, roll_deg))
+    seen = PlaceCamera.of(wired_room(true), PlaceHints(), PHOTO_HW, None)
+    assert seen.known == {"camera_height_m": "", "horizon": EDGES, "focal_px": EDGES, "roll_deg": EDGES}
+    assert float(seen.camera.K[0, 0]) == pytest.approx(560, rel=0.05)
+    apart = (true.T_cam_world[:3, 1] @ seen.camera.T_cam_world[:3, 1]).clamp(max=1.0)
+    assert math.degrees(math.acos(float(apart))) < 1.5
+    stated = PlaceCamera.of(wired_room(true), PlaceHints(PlaceView(horizon=0.35)), PHOTO_HW, None)
+    assert stated.known["horizon"] == "given"
+    assert (stated.known["roll_deg"], camera_angles(stated.camera)[2]) == (EDGES, pytest.approx(roll_deg, abs=1.0))
+    other = PlaceCamera.of(wired_room(true), PlaceHints(PlaceView(focal_px=1500.0)), PHOTO_HW, None)
+    assert other.known["horizon"] == "", "edges that contradict a stated focal length are not believed"
+
+
+@pytest.mark.parametrize("name", ["cam01", "cam02", "cam03", "cam04"])
+def test_the_edges_of_a_calibrated_room_tell_its_camera(shared_data, name):
+    from avatars.video import probe, read_frames
+
+    rig = {c.name: c.camera for c in read_qualisys(next((shared_data / "multiview").glob("*.qca.txt")))}
+    frame = np.asarray(next(iter(read_frames(probe(shared_data / "multiview" / f"{name}.mp4"), np.array([0])))))
+    seen = PlaceCamera.of(frame, PlaceHints(), frame.shape[:2], None)
+    assert set(seen.known.values()) == {"", EDGES}
+    assert float(seen.camera.K[1, 1]) == pytest.approx(float(rig[name].K[1, 1]), rel=0.05)
+    apart = (rig[name].T_cam_world[:3, 2] @ seen.camera.T_cam_world[:3, 1]).clamp(max=1.0)  # the rig's world is +Z up
+    assert math.degrees(math.acos(float(apart))) < 1.0
