@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -119,6 +119,16 @@ class FreeFloor:
         seen = np.isfinite(gap_m) | np.isposinf(gap_m)
         above = points[:, 1].numpy() > FOOT_M
         return float((gap_m[seen & above] < -0.03).mean()) if (seen & above).any() else 0.0
+
+    def hidden_at(self, height_m: float) -> FreeFloor:
+        """The part of the floor over which something hides what is `height_m` above it."""
+        rows, columns = np.nonzero(self.free)
+        x, z = self.left_m + (columns + 0.5) * CELL_M, -(rows + 0.5) * CELL_M
+        points = np.stack([x, np.full(len(x), height_m), z], -1)
+        gap_m = self.gap_m(torch.from_numpy(points).float())
+        free = np.zeros_like(self.free)
+        free[rows, columns] = np.isfinite(gap_m) & (gap_m < -0.03)
+        return replace(self, free=free)
 
     def without(self, points: Float[Tensor, "points 3"], *, clearance_m: float = 0.15) -> FreeFloor:
         """The floor that is left when somebody else touches `points` (world)."""

@@ -99,10 +99,12 @@ def place(
     low, high = rules.person_height
     fixed = rules.at is not None or rules.distance_m is not None
     tries = rules.tries if floor is None else 5 * rules.tries  # furniture leaves less room
+    behind = None if floor is None or rules.hidden[0] <= 0.0 else floor.hidden_at(0.3 * body_height_m)
     for attempt in range(tries):
         relaxed = attempt >= tries // 2
         sizes = (0.6 * low, low) if relaxed else (low, high)
-        candidate = _candidate(swept, body_height_m, camera, size_hw, rules, sizes, rng, None if fixed else floor)
+        spots = behind if behind is not None and behind.free.any() and attempt % 2 else floor
+        candidate = _candidate(swept, body_height_m, camera, size_hw, rules, sizes, rng, None if fixed else spots)
         if isinstance(candidate, Placement) and floor is not None:
             candidate = _blocked(candidate, swept if touched is None else touched, floor, rules) or candidate
         if isinstance(candidate, str):

@@ -123,6 +123,11 @@ def test_people_may_stand_behind_an_occluder_and_not_in_it(tmp_path):
     body = torch.tensor([[middle, y, -(stands.near_m + 0.8)] for y in (0.0, 0.3, 1.2)])
     assert place.floor.blocked(body) is None
     assert place.floor.hidden_share(body) == pytest.approx(0.5), "the shin is hidden, the chest is not"
+    hidden = place.floor.hidden_at(0.3)
+    assert (hidden.is_free(spots).tolist(), hidden.is_free(spots + torch.tensor([0.0, 0.0, -4.0])).any()) == (
+        [False, False, True],
+        False,
+    ), "far behind it the floor is seen over it"
     folder = place.save(tmp_path / "place")
     loaded = Background.load(folder)
     assert loaded.floor is not None
