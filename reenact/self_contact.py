@@ -87,7 +87,7 @@ class Residuals:
     gap_m: Float[Tensor, "frames 2"]
     """How much further from there each hand is than in the source; 0 when free."""
     depth_m: Float[Tensor, " frames"]
-    """How much deeper than in the source arms are in the body, at worst."""
+    """How much deeper than in the source, or than skin gives, arms are in the body, at worst."""
 
 
 def posed(motion: Motion, body: Body) -> PosedBody:
