@@ -265,6 +265,6 @@ def _rolled_popup(camera: Camera, floor: Bool[np.ndarray, "height width"]) -> Fl
     K = camera.K.clone()
     K[:2, 2] = torch.from_numpy(-low).float()
     depth = popup_depth(replace(rolled(camera, -roll), K=K, size_hw=(height, width)), upright)
-    back = np.floor(pixels(floor.shape, center) @ R_rolled_upright - low).astype(int)
+    back = np.floor(pixels(camera.size_hw, center) @ R_rolled_upright - low).astype(int)
     standing = depth[back[..., 1].clip(0, height - 1), back[..., 0].clip(0, width - 1)]
     return np.where(floor, ground_depth(camera).numpy(), standing).astype(np.float32)

@@ -49,6 +49,8 @@ def stood_up(occluder: Occluder, camera: Camera, full_hw: tuple[int, int], where
     near_m, far_m = occluder.reach_m
     body = points[(points[:, 1] > FOOT_M) & (points[:, 1] < HEADROOM_M)]
     sides = (body if len(body) else points)[:, 0]
+    if not len(sides):
+        raise InputError(f"{where} is seen in no direction in which something ahead could stand: see the horizon.")
     return Card(pixels, depth_m, Footprint(float(sides.min()), float(sides.max()), ahead_m - near_m, ahead_m + far_m))
 
 
@@ -82,7 +84,7 @@ def outlined(
     """Pixels inside any of the outlines, which are given in pixels of a picture of `full_hw`."""
     from PIL import Image, ImageDraw
 
-    mask = Image.new("1", size_hw[::-1])
+    mask = Image.new("1", (size_hw[1], size_hw[0]))
     scale = size_hw[1] / full_hw[1], size_hw[0] / full_hw[0]
     for outline in outlines:
         ImageDraw.Draw(mask).polygon([(x * scale[0] - 0.5, y * scale[1] - 0.5) for x, y in outline], fill=1)
