@@ -23,7 +23,8 @@ from compose.ground import pixel_rays
 MARGIN = 0.12
 """Share of the picture on each side that is kept for the camera's turns."""
 
-ORBIT_DEG = 3.0
+KINDS = "static", "pan", "handheld", "orbit", "sampled"
+ORBIT_DEG, ROLL_DEG = 3.0, 1.5
 MOST_UNSEEN = 0.03
 """Share of an orbit's view that the photograph may not have seen."""
 
@@ -32,37 +33,49 @@ MOST_UNSEEN = 0.03
 class CameraMotion:
     """How the camera turns during a clip."""
 
-    kind: Literal["static", "pan", "handheld", "orbit"] = "static"
+    kind: Literal["static", "pan", "handheld", "orbit", "sampled"] = "static"
     amount: float = 1.0
     """1 is a slow pan across what the margin allows, or a calm hand: 0.25 degrees of shake (standard deviation), or an
-    orbit of 3 degrees to each side."""
+    orbit of 3 degrees to each side, or a still camera somewhere else, at most 3 degrees around the person to a side, up
+    or down, rolled by at most 1.5 degrees."""
 
     def __post_init__(self) -> None:
-        if self.kind not in ("static", "pan", "handheld", "orbit"):
-            raise InputError(f"camera: {self.kind!r} is none of static, pan, handheld, orbit.")
+        if self.kind not in KINDS:
+            raise InputError(f"camera: {self.kind!r} is none of {', '.join(KINDS)}.")
         if not 0.0 <= self.amount <= 4.0:
             raise InputError(f"camera: amount is {self.amount}, expected 0 to 4.")
 
+    @property
+    def goes(self) -> bool:
+        """Whether the camera is elsewhere than the photograph's, so that the place is seen anew by its depth."""
+        return self.kind in ("orbit", "sampled")
+
     def turns(self, frames: int, fps: float, camera: Camera, seed: int) -> Float[Tensor, "frames 3 3"] | None:
         """Rotations of the camera in its own axes, within the margin; None for a camera that stands still or goes."""
-        if self.kind in ("static", "orbit") or self.amount == 0:
+        if self.kind == "static" or self.goes or self.amount == 0:
             return None
         limit = self._limit(camera)
         angles = self._pan(frames, limit, seed) if self.kind == "pan" else self._hand(frames, fps, seed)
         return matrix_from_axis_angle(torch.from_numpy(np.clip(angles, -limit, limit)).float())
 
-    def orbit(
+    def path(
         self, frames: int, camera: Camera, pivot: Float[Tensor, 3], seed: int
     ) -> Float[Tensor, "frames 4 4"] | None:
-        """From one side of a point (world) to the other, easing in and out, at the same distance: what takes the still
-        camera's axes to each frame's. None for a camera that does not go."""
-        if self.kind != "orbit" or self.amount == 0:
+        """What takes the still camera's axes to each frame's, for a camera that keeps its distance from a point (world)
+        and goes from one side of it to the other, easing in and out, or stands at one sampled angle. None for others."""
+        if not self.goes or self.amount == 0:
             return None
-        side = 1.0 if np.random.default_rng([seed, 7]).random() < 0.5 else -1.0
-        share = torch.cos(torch.linspace(0, math.pi, frames))
-        angle = side * math.radians(ORBIT_DEG) * self.amount * share
-        center = camera.to_camera(pivot[None])[0]
-        R = matrix_from_axis_angle(angle[:, None] * camera.T_cam_world[:3, 1])
+        rng = np.random.default_rng([seed, 7])
+        center, upward = camera.to_camera(pivot[None])[0], camera.T_cam_world[:3, 1]
+        if self.kind == "orbit":
+            side = 1.0 if rng.random() < 0.5 else -1.0
+            share = torch.cos(torch.linspace(0, math.pi, frames))
+            R = matrix_from_axis_angle(side * math.radians(ORBIT_DEG) * self.amount * share[:, None] * upward)
+        else:
+            around, over, roll = (self.amount * rng.uniform(-1, 1, 3)).tolist()
+            turn = math.radians(ORBIT_DEG) * (around * upward + torch.tensor([over, 0.0, 0.0]))
+            R = matrix_from_axis_angle(torch.tensor([0.0, 0.0, math.radians(ROLL_DEG) * roll]))
+            R = (R @ matrix_from_axis_angle(turn)).expand(frames, 3, 3)
         T = torch.eye(4).repeat(frames, 1, 1)
         T[:, :3, :3], T[:, :3, 3] = R, center - R @ center
         return T

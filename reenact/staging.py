@@ -32,9 +32,9 @@ log = logging.getLogger(__name__)
 _TOUCH_POINTS = 700
 _TOUCH_FRAMES = 40
 _VOXEL_M = 0.04
-_MARGINS = {"static": 0.02, "orbit": 0.1, "pan": 0.14, "handheld": 0.14}
-"""Border kept clear, as a fraction of the height: turns move what stands near it by up to 0.12; an orbit goes round the
-person."""
+_MARGINS = {"static": 0.02, "orbit": 0.1, "sampled": 0.1, "pan": 0.14, "handheld": 0.14}
+"""Border kept clear, as a fraction of the height: turns move what stands near it by up to 0.12; cameras that go do so
+around the person."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +97,8 @@ def stage(
         focus_m=_distance_m(background, placement, retargeted),
         local_normals=None if light is None else _normals([first, *others]),
     )
-    if batch.camera.kind == "orbit":
-        scene = _orbiting(batch, entry.name, scene, view, background.camera, placement, retargeted, seed)
+    if batch.camera.goes:
+        scene = _seen_anew(batch, entry.name, scene, view, background.camera, placement, retargeted, seed)
     elif moving:
         turns = batch.camera.turns(frames, batch.fps, scene.camera, seed)
         scene = scene.turning(view, turns if turns is not None else torch.eye(3).repeat(frames, 1, 1))
@@ -135,24 +135,27 @@ def _rules(batch: Batch, entry: BackgroundEntry) -> PlacementRules:
     )
 
 
-def _orbiting(
+def _seen_anew(
     batch: Batch, name: str, scene: Scene, view: Camera, wide: Camera, placement: Placement, retargeted: Retargeted,
     seed: int,
 ) -> Scene:  # fmt: skip
-    """The scene with a camera that goes round the motion's middle. Raises InputError where the place has no depth, or
+    """The scene from a camera elsewhere around the motion's middle. Raises InputError where the place has no depth, or
     the camera would see too much that the photograph has not."""
     if scene.depth_m is None:
-        raise InputError(f"{name} has no depth, which an orbit needs. Make it a place: `reenact backgrounds prepare`.")
+        raise InputError(
+            f"{name} has no depth, which `camera: {batch.camera.kind}` needs. Make it a place: `reenact backgrounds "
+            "prepare`."
+        )
     pivot = placement.moved(retargeted.swept).mean(0)
-    path = batch.camera.orbit(len(retargeted.motion), wide, pivot, seed)
+    path = batch.camera.path(len(retargeted.motion), wide, pivot, seed)
     if path is None:
         path = torch.eye(4).repeat(len(retargeted.motion), 1, 1)
     scene = scene.going(view, path, wide)
     unseen = scene.unseen_share()
     if unseen > MOST_UNSEEN:
         raise InputError(
-            f"The orbit would show {100 * unseen:.1f}% of the view that the photograph of {name} has not seen; at most "
-            f"{100 * MOST_UNSEEN:.0f}% is painted in. Ask for a smaller `amount`."
+            f"The camera would show {100 * unseen:.1f}% of the view that the photograph of {name} has not seen; at "
+            f"most {100 * MOST_UNSEEN:.0f}% is painted in. Ask for a smaller `amount`."
         )
     return scene
 

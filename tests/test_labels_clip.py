@@ -212,7 +212,7 @@ def test_film_that_cannot_be_is_refused(bad):
 
 
 def test_a_camera_may_shake():
-    with pytest.raises(InputError, match="none of static, pan, handheld, orbit"):
+    with pytest.raises(InputError, match="none of static, pan, handheld, orbit, sampled"):
         CameraMotion("dolly")
     camera = Camera.level(focal_px=130.0, size_hw=(SIZE, SIZE))
     turns = CameraMotion("handheld").turns(30, 30.0, camera, 3)

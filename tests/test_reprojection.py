@@ -54,7 +54,7 @@ def test_a_mark_on_the_wall_is_seen_where_its_point_is(camera):
     from compose.ground import world_points
 
     mark = world_points(solid_depth(hiding, camera)[0], camera)[row + 1, column + 1]
-    path = CameraMotion("orbit", 1.0).orbit(9, camera, torch.tensor([0.0, 0.0, -3.0]), 0)
+    path = CameraMotion("orbit", 1.0).path(9, camera, torch.tensor([0.0, 0.0, -3.0]), 0)
     assert torch.allclose(path[:, :3, :3].det(), torch.ones(9), atol=1e-5)
     seen = []
     for T in path:
@@ -68,7 +68,7 @@ def test_a_mark_on_the_wall_is_seen_where_its_point_is(camera):
 
 def test_what_orbits_keeps_its_distance_and_its_point(camera):
     pivot = torch.tensor([0.3, 0.9, -3.0])
-    path = CameraMotion("orbit", 2.0).orbit(5, camera, pivot, 1)
+    path = CameraMotion("orbit", 2.0).path(5, camera, pivot, 1)
     eyes = [-(T @ camera.T_cam_world)[:3, :3].T @ (T @ camera.T_cam_world)[:3, 3] for T in path]
     assert [float(eye[1]) for eye in eyes] == pytest.approx([1.5] * 5, abs=1e-4)
     assert [float((eye - pivot).norm()) for eye in eyes] == pytest.approx(
@@ -78,11 +78,28 @@ def test_what_orbits_keeps_its_distance_and_its_point(camera):
     assert math.degrees(angle) == pytest.approx(12.0, abs=0.1)
 
 
+def test_a_sampled_camera_stands_still_elsewhere(camera):
+    pivot = torch.tensor([0.3, 0.9, -3.0])
+    eyes, rolls_deg = [], []
+    for seed in range(30):
+        path = CameraMotion("sampled", 2.0).path(4, camera, pivot, seed)
+        assert torch.equal(path, path[:1].expand(4, 4, 4))
+        T = path[0] @ camera.T_cam_world
+        eyes.append(-T[:3, :3].T @ T[:3, 3])
+        rolls_deg.append(math.degrees(math.atan2(float(T[0, 1]), -float(T[1, 1]))))
+    eyes = torch.stack(eyes)
+    assert (eyes - pivot).norm(dim=-1).std() < 1e-4, "at the same distance"
+    high = eyes[:, 1] - 1.5
+    assert high.min() < -0.1 and high.max() > 0.1, "from lower and from higher"
+    assert eyes[:, 0].min() < -0.1 and eyes[:, 0].max() > 0.1, "from left and right"
+    assert min(rolls_deg) < -1 and max(rolls_deg) > 1 and max(map(abs, rolls_deg)) < 4
+
+
 def test_what_a_near_thing_uncovers_is_a_hole(camera):
     hiding = wall_m(camera, 6.0)
     hiding[:, 40:90, 60:100] = 1.5
     solid = solid_depth(hiding, camera)
-    path = CameraMotion("orbit", 4.0).orbit(2, camera, torch.tensor([0.0, 0.0, -3.0]), 0)
+    path = CameraMotion("orbit", 4.0).path(2, camera, torch.tensor([0.0, 0.0, -3.0]), 0)
     view = reprojected(torch.rand(3, *SIZE), hiding, solid, camera, inner_camera(camera), path[0])
     assert 0.03 < view.hole_share < 0.3
 
@@ -103,27 +120,31 @@ def material(tmp_path_factory):
     return folder
 
 
-def batch_of(material, folder, background: str, amount: float):
+def batch_of(material, folder, background: str, amount: float, kind: str = "orbit"):
     return write_batch(
-        material, folder / "batch.json", person_height=[0.3, 0.6], camera={"kind": "orbit", "amount": amount},
+        material, folder / "batch.json", person_height=[0.3, 0.6], camera={"kind": kind, "amount": amount},
         light="day",        backgrounds=[{"path": str(material / background)}],
     )  # fmt: skip
 
 
-def test_a_clip_of_an_orbit_fits_its_labels(material, tmp_path):
-    summary = run_batch(batch_of(material, tmp_path, "hall", 1.0))
+@pytest.mark.parametrize("kind", ["orbit", "sampled"])
+def test_a_clip_of_a_camera_elsewhere_fits_its_labels(material, tmp_path, kind):
+    summary = run_batch(batch_of(material, tmp_path, "hall", 1.0, kind))
     assert summary.made == 1, summary.failures
     ((clip, check),) = check_data_set(tmp_path / "out").items()
     assert check.wrong() == []
     with np.load(tmp_path / "out" / "labels" / f"{clip}.npz") as labels:
         assert labels["T_cam_world"].shape == (8, 4, 4)
         eyes = -np.einsum("fji,fj->fi", labels["T_cam_world"][:, :3, :3], labels["T_cam_world"][:, :3, 3])
-    assert np.ptp(eyes[:, 0]) > 0.1, "the camera goes"
+    if kind == "orbit":
+        assert np.ptp(eyes[:, 0]) > 0.1, "the camera goes"
+    else:
+        assert np.ptp(eyes, axis=0).max() < 1e-6 < abs(eyes[0, 0]), "it stands, elsewhere than the photograph's"
 
 
 @pytest.mark.parametrize(
     ("background", "amount", "reason"),
-    [("gray.png", 1.0, "has no depth, which an orbit needs"), ("pillars", 4.0, "has not seen; at most 3%")],
+    [("gray.png", 1.0, "has no depth, which `camera: orbit` needs"), ("pillars", 4.0, "has not seen; at most 3%")],
 )
 def test_an_orbit_without_depth_or_with_too_many_holes_is_refused(material, tmp_path, background, amount, reason):
     summary = run_batch(batch_of(material, tmp_path, background, amount))
