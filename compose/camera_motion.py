@@ -62,7 +62,7 @@ class CameraMotion:
         self, frames: int, camera: Camera, pivot: Float[Tensor, 3], seed: int
     ) -> Float[Tensor, "frames 4 4"] | None:
         """What takes the still camera's axes to each frame's, for a camera that keeps its distance from a point (world)
-        and goes from one side of it to the other, easing in and out, or stands at one sampled angle. None for others."""
+        and goes from one side of it to the other, easing in and out, or stands at a sampled angle. None for others."""
         if not self.goes or self.amount == 0:
             return None
         rng = np.random.default_rng([seed, 7])
