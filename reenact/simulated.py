@@ -75,8 +75,7 @@ class SimulatedConfig:
                 ("basketball", "basketball_signal", "jumping", "running", "soccer", "walking"), train_recordings=2
             ),
             "small": SimulatedConfig(
-                ("pick_up", "throw", "sit_down", "clap", "wave", "kick", "jump_up", "point"), 6, 8, 6,
-                train_takes=2, test_takes=2, places_per_motion=6, size_px=192, turn_frames=72,
+                ("pick_up", "throw", "sit_down", "clap", "wave", "kick", "jump_up", "point"), train_people=4
             ),
         }  # fmt: skip
         if name not in presets:
