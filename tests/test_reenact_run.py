@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
 import json
 import multiprocessing
+import os
 import shutil
 import subprocess
 import sys
@@ -99,6 +102,23 @@ def test_what_may_work_another_time_is_tried_twice_and_what_cannot_once(material
     monkeypatch.setattr(filming, "retarget", failing(OSError("once"), 1))
     assert run_batch(batch).made == 1
     assert not (tmp_path / "out" / "failures.jsonl").exists()
+
+
+def test_a_disk_that_fills_up_stops_the_run_and_the_next_one_goes_on(material, alone, tmp_path, monkeypatch):
+    batch, write, frames = four_groups(material, tmp_path / "b.yaml"), filming.VideoWriter.write, itertools.count()
+
+    def fails_in_the_third_clip(self, frame, time_s=None):
+        if next(frames) >= 20:  # clips have 8 frames
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write(self, frame, time_s)
+
+    monkeypatch.setattr(filming.VideoWriter, "write", fails_in_the_third_clip)
+    with pytest.raises(InputError, match=r"No space left .* 2 of 4 clips are whole"):
+        run_batch(batch)
+    assert verify(tmp_path / "out") == []
+    monkeypatch.undo()
+    assert run_batch(batch).made == 2
+    assert contents(tmp_path / "out") == contents(alone)
 
 
 def test_too_many_failures_stop_the_run(material, tmp_path, monkeypatch, capsys):
