@@ -20,6 +20,7 @@ from torch import Tensor
 from avatars.balance import balance_offset
 from avatars.body import Body
 from avatars.coarse_body import N_COARSE_JOINTS, N_COARSE_KEYPOINTS, coarse_body
+from avatars.foot_contacts import feet_seen
 from avatars.keypoint_evidence import JAW_ENDS, Deviations, Evidence, gather_evidence
 from avatars.motion import N_JOINTS
 from avatars.perception.containers import Keypoints
@@ -165,7 +166,7 @@ class _Fit:
         on_step: Callable[[], None],
         up: Tensor | None = None,
     ) -> None:
-        self.up = up
+        self.up, self.grounded = up, _both_feet_seen(keypoints)
         self.body, self.focal_px, self.height_m, self.weights, self.on_step = body, focal_px, height_m, weights, on_step
         self.coarse, self.times_s = coarse_body(body), times_s
         self.prior = PosePrior.human()
@@ -358,12 +359,13 @@ class _Fit:
 
     def _balance(self, points: Tensor) -> Tensor:
         """Who stands has their center of mass over the feet that carry it: one view cannot tell how far a person
-        leans towards it. Who runs, sits or jumps is far off, and counts as an outlier."""
+        leans towards it. Who runs, sits or jumps is far off, and counts as an outlier; where a foot was not seen,
+        nobody knows what carries."""
         if self.up is None:
             return points.new_zeros(())
         off = balance_offset(points, self.up)
         r2 = off.square().sum(-1) / self.weights.balance_m**2
-        return self.weights.balance * _geman_mcclure(r2, 3.0).mean()
+        return self.weights.balance * (self.grounded * _geman_mcclure(r2, 3.0)).mean()
 
     def take_size_from_face(self) -> None:
         """Grow or shrink body and distance together, which the image does not notice, until the face has the breadth
@@ -414,6 +416,12 @@ class _Fit:
         legs = (self.keypoints.score[:, 13:17] > 0.5).sum(1) >= 2
         seen = float(legs.float().mean())
         return BodyFit(self.root(), self.pelvis(), self.poses(), v["betas"], v["expression"], self.focal_px, seen)
+
+
+def _both_feet_seen(keypoints: Keypoints) -> Float[Tensor, " frames"]:
+    """1 where a detector saw both feet, or their ankles, else 0."""
+    seen = feet_seen(keypoints.score)
+    return (seen[:, :2].any(1) & seen[:, 2:].any(1)).float()
 
 
 def _geman_mcclure(squared: Tensor, outlier: float) -> Tensor:

@@ -13,6 +13,7 @@ from avatars.balance import balance_offset
 from avatars.body import Body
 from avatars.camera import Camera
 from avatars.coarse_body import N_COARSE_JOINTS, coarse_body
+from avatars.keypoint_fit import fit_keypoints
 from avatars.motion import Motion
 from avatars.perception.detector_marks import detector_marks, marked_keypoints
 from avatars.rotations import matrix_from_axis_angle
@@ -164,3 +165,14 @@ def test_where_up_is_known_people_do_not_lean_as_a_lifter_thinks(body) -> None:
         joints = camera.to_camera(body.pose_motion(found).joints)
         errors_m.append(float(((joints - joints[:, :1]) - (true - true[:, :1]))[:, :22].norm(dim=-1).mean()))
     assert errors_m[1] < 0.8 * errors_m[0]
+
+
+def test_unseen_feet_carry_nobody(body) -> None:
+    motion = standing(body, torch.zeros(body.n_betas), frames=4)
+    keypoints = seen(motion, body, CAMERA)
+    keypoints.score[:, [13, 14, 15, 16, *range(17, 23)]] = 0.02
+    up = torch.nn.functional.normalize(torch.tensor([0.2, 1.0, 0.3]), dim=0)
+    known, unknown = (
+        fit_keypoints(keypoints, motion.times_s, body, focal_px=600.0, iterations=20, up=told) for told in (up, None)
+    )
+    assert torch.equal(known.rotation, unknown.rotation) and torch.equal(known.poses, unknown.poses)
