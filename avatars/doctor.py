@@ -180,11 +180,12 @@ def _disk() -> Finding:
 
 def _print(findings: list[Finding]) -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     color = {"ok": "green", "optional": "yellow", "broken": "red"}
     table = Table("", "", "found", "what to do", box=None, pad_edge=False)
     for finding in findings:
         state = f"[{color[finding.state]}]{finding.state}[/]"
-        table.add_row(state, finding.what, finding.found, finding.advice)
+        table.add_row(state, *map(escape, (finding.what, finding.found, finding.advice)))  # 'splat-avatars[sam]'
     Console(width=None if os.isatty(1) else 160).print(table)

@@ -52,11 +52,12 @@ def progress(items: Iterable[T], what: str, total: int | None = None) -> Iterato
 
 def _bar(items: Iterable[T], what: str, total: int | None) -> Iterator[T]:
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import Progress, TimeElapsedColumn, TimeRemainingColumn
 
     columns = (*Progress.get_default_columns()[:-1], TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
-        yield from bar.track(items, total=total, description=what)
+        yield from bar.track(items, total=total, description=escape(what))
 
 
 def _lines(items: Iterable[T], what: str, total: int | None) -> Iterator[T]:

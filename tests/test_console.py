@@ -123,3 +123,8 @@ def test_contact_sheet_shows_every_picture_in_order(tmp_path: Path) -> None:
     row = sheet[22 + 6 + 20]
     assert row[6 + 10].tolist() == [255, 0, 0]
     assert row[6 + 20 + 6 + 10].tolist() == [0, 0, 255]
+
+
+def test_doctor_prints_the_extras_of_packages(capsys: pytest.CaptureFixture[str]) -> None:
+    doctor._print([doctor.Finding("sam", "optional", "missing", "pip install 'splat-avatars[sam]'")])
+    assert "'splat-avatars[sam]'" in capsys.readouterr().out
