@@ -26,7 +26,7 @@ LEAST_AGREEMENT = 0.55
 WIDEST = 1.2
 """Ratio of the longest to the shortest focal length that explains the edges nearly as well; beyond, nothing is told."""
 NEARLY = 0.97
-_STEPS, _HYPOTHESES, _CLIMBS = 33, 4000, 60
+_STEPS, _HYPOTHESES, _CLIMBS = 33, 4000, 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +155,7 @@ def _climbed(
     directions = np.stack([_orthonormal(start) for start in starts])
     scores = edges.agreement(_seen(directions, np.full(len(directions), focal)))
     best, score = directions[scores.argmax()], float(scores.max())
-    for size in np.geomspace(0.03, 0.001, _CLIMBS // 10):
+    for size in np.geomspace(0.03, 0.001, _CLIMBS):
         turned = np.stack([best @ _rotation(axis) for axis in rng.normal(0, size, (20, 3))])
         tried = edges.agreement(_seen(turned, np.full(len(turned), focal)))
         if tried.max() > score:

@@ -210,6 +210,7 @@ def track_keypoints(
     `up_cam` is up in the camera's axes (x right, y down, z ahead) where it is known; else the person tells it.
     """
     config = config or TrackConfig()
+    up = None if up_cam is None else torch.tensor(up_cam) * torch.tensor([1.0, -1.0, -1.0])  # to view axes
     seen = keypoints[keypoints.valid]
     swapped = side_exchanges(seen, times_s[keypoints.valid])
     if bool(swapped.any()):
@@ -224,7 +225,7 @@ def track_keypoints(
         height_m=config.height_m,
         iterations=config.iterations,
         detector=config.detector,
-        up=None if up_cam is None else torch.tensor([up_cam[0], -up_cam[1], -up_cam[2]]),
+        up=up,
     )
     fit = steadied(fit, times_s[keypoints.valid])
     motion, camera = place_in_world(
@@ -235,7 +236,7 @@ def track_keypoints(
         valid=keypoints.valid,
         score=seen.score,
         name=name,
-        up_cam=up_cam,
+        up=up,
     )
     everywhere = torch.zeros(len(keypoints), dtype=torch.bool)
     everywhere[keypoints.valid] = swapped

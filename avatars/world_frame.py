@@ -34,23 +34,21 @@ def place_in_world(
     valid: Bool[Tensor, " frames"],
     score: Float[Tensor, "valid 133"],
     name: str,
-    up_cam: tuple[float, float, float] | None = None,
+    up: Float[Tensor, " 3"] | None = None,
 ) -> tuple[Motion, Camera]:
     """Motion over all frames (invalid ones hold the nearest valid pose) and the still camera that saw it.
 
-    Up is `up_cam` (in the camera's axes: x right, y down, z ahead), else how the person stands (`up_direction`),
-    corrected by the slope of the places where their feet stood; the ground is where soles mostly are while a foot
-    stands. `score` says which feet a detector saw in the valid frames: what was not seen stands nowhere; where nothing
-    ever stood, the ground is the lowest that feet often reach.
+    `up` is up in view axes where it is known; else it is how the person stands (`up_direction`), corrected by the slope
+    of the places where their feet stood. The ground is where soles mostly are while a foot stands. `score` says which
+    feet a detector saw in the valid frames: what was not seen stands nowhere; where nothing ever stood, the ground is
+    the lowest that feet often reach.
     """
     posed = body.pose(fit.poses, fit.betas, None, fit.expression)
     root = posed.joints[:, 0]
     in_view = (posed.keypoints_133() - root[:, None]) @ fit.rotation.mT + fit.pelvis[:, None]
     feet = feet_seen(score)
-    if up_cam is None:
+    if up is None:
         up = _up_of_ground(*up_direction(fit, body), in_view, times_s[valid], feet)
-    else:
-        up = torch.tensor([up_cam[0], -up_cam[1], -up_cam[2]])
     R_world_view = level_rotation(up)
     points, pelvis = in_view @ R_world_view.T, fit.pelvis @ R_world_view.T
     lowest_m, stood = points[:, FEET, 1].amin(1), stances(points, times_s[valid], feet).frames
