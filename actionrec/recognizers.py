@@ -123,8 +123,8 @@ class Small:
 
     def build(self, n_classes: int) -> nn.Module:
         """The network with fresh weights."""
-        w = self.width
-        return _SmallNetwork(w, n_classes, self.dropout, self.motion_only)
+        network = _SmallNetwork(self.width, n_classes, self.dropout, self.motion_only)
+        return network.to(memory_format=torch.channels_last_3d)
 
 
 Recognizer = ResNet50 | SlowFast | X3D | VideoMAE | Small

@@ -326,6 +326,7 @@ def _finish(plan: Plan, shot: _Shot, retargeted: Retargeted, out: Path) -> None:
         "camera_assumed": list(staged.background.assumed),
         "leg_scale": round(retargeted.leg_scale, 5),
         "first_source_frame": retargeted.first_frame,
+        "bridged_source_frames": retargeted.bridged,
         "settings": plan.settings(),
     }
     write_json(receipt_path(out, clip.id), receipt)

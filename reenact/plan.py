@@ -28,7 +28,7 @@ from reenact.quotas import Candidate, CoverageRow, Quotas, chosen_by, coverage
 
 log = logging.getLogger(__name__)
 
-RECIPE = 13
+RECIPE = 14
 """Goes up whenever the same inputs and settings give other pixels or labels than before; a part of every id."""
 AVATAR_FILES = ("avatar.json", "gaussians.safetensors")
 

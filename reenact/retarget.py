@@ -27,6 +27,9 @@ from reenact.surface import Surface
 log = logging.getLogger(__name__)
 
 MIN_FRAMES = 4
+BRIDGED_S = 0.3
+"""Frames without a person are passed over where those around them are at most so far apart: the motion between is
+interpolated, and counted."""
 CONTACT_BAND_M = 0.05
 """Lowest points this near to the clip's ground level touch it; beyond, the body is in the air (or tracking failed)."""
 
@@ -54,25 +57,32 @@ class Retargeted:
     """Leg length of the avatar over that of the motion's body; 1 when the latter is unknown."""
     first_frame: int
     """First frame of the source that is used."""
+    bridged: int
+    """Frames of the source within the used span in which nobody was seen; the motion goes straight through them."""
 
 
 def retarget(motion: Motion, body: Body, betas: Float[Tensor, " shape"], *, fps: float) -> Retargeted:
     """Put `motion` onto `body` shaped by `betas`, at `fps` frames a second.
 
-    Only the longest span without gaps is used. Raises InputError when that is shorter than 4 frames.
+    Only the longest span without gaps of more than BRIDGED_S is used. Raises InputError when fewer than 4 of its frames
+    have a person.
     """
-    span = longest_valid_span(motion.valid)
-    if span.stop - span.start < MIN_FRAMES:
+    span = longest_span(motion.valid, motion.times_s)
+    seen = motion[span][motion.valid[span]]
+    if len(seen) < MIN_FRAMES:
         raise InputError(
             f"Motion {motion.name!r} has a person in {int(motion.valid.sum())} of {len(motion)} frames, and never in "
-            f"{MIN_FRAMES} in a row. Track a clip in which the person stays in view."
+            f"{MIN_FRAMES} without gaps of more than {BRIDGED_S} s. Track a clip in which the person stays in view."
         )
-    if span.stop - span.start < len(motion):
+    length = span.stop - span.start
+    if length < len(motion):
         log.warning(
-            "%s: frames %d to %d of %d used, the longest span without gaps",
-            motion.name, span.start, span.stop - 1, len(motion),
+            "%s: frames %d to %d of %d used, the longest span without gaps of more than %s s",
+            motion.name, span.start, span.stop - 1, len(motion), BRIDGED_S,
         )  # fmt: skip
-    timed = resampled(motion[span], fps)
+    if len(seen) < length:
+        log.info("%s: nobody seen in %d of %d frames, interpolated", motion.name, length - len(seen), length)
+    timed = resampled(seen, fps)
     scaled, leg_scale = on_body(timed, body, betas)
     source, source_feet = _source(timed, body, betas, fps)
     contact = steady_contacts(foot_contacts(source_feet, fps), fps)
@@ -95,6 +105,7 @@ def retarget(motion: Motion, body: Body, betas: Float[Tensor, " shape"], *, fps:
         residuals=left,
         leg_scale=leg_scale,
         first_frame=span.start,
+        bridged=length - len(seen),
     )
 
 
@@ -127,14 +138,16 @@ def on_ground(motion: Motion, body: Body, soles: Soles, fps: float) -> tuple[Mot
     return replace(motion, transl=motion.transl - down), points - down[:, None]
 
 
-def longest_valid_span(valid: Bool[Tensor, " frames"]) -> slice:
-    """The longest run of True; the first of equals."""
-    edges = np.diff(np.concatenate([[0], valid.numpy().astype(np.int8), [0]]))
-    starts, ends = np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)
-    if len(starts) == 0:
+def longest_span(valid: Bool[Tensor, " frames"], times_s: Float[Tensor, " frames"]) -> slice:
+    """The most frames from a valid one to a valid one without a gap of more than BRIDGED_S; the first of equals."""
+    seen = np.flatnonzero(valid.numpy())
+    if len(seen) == 0:
         return slice(0, 0)
-    best = int((ends - starts).argmax())
-    return slice(int(starts[best]), int(ends[best]))
+    missing = np.diff(seen) > 1
+    apart_s = np.diff(times_s.numpy()[seen])
+    spans = np.split(seen, np.flatnonzero(missing & (apart_s > BRIDGED_S + 1e-6)) + 1)
+    best = max(spans, key=lambda span: span[-1] - span[0])
+    return slice(int(best[0]), int(best[-1]) + 1)
 
 
 def resampled(motion: Motion, fps: float) -> Motion:

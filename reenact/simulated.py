@@ -49,7 +49,11 @@ class SimulatedConfig:
     """Places in which each avatar does each motion."""
     size_px: int = 160
     fps: float = 10.0
-    turn_frames: int = 48
+    turn_frames: int = 60
+    turn_px: int = 256
+    """Identity videos are filmed closer: a person, not a scene, is what they are for."""
+    grain: float = 1.0
+    """Sensor noise of the synthetic clips, as any phone has it (`compose.film.Film`)."""
     quality: Quality = "draft"
     azimuth_deg: float = 20.0
     """Cameras stand up to this far to either side."""
@@ -68,7 +72,7 @@ class SimulatedConfig:
         """A preset by name. Raises InputError naming what is known."""
         presets = {
             "smoke": SimulatedConfig(
-                ("kick", "clap"), 1, 2, 1, places=2, places_per_motion=2, size_px=128, turn_frames=36
+                ("kick", "clap"), 1, 2, 1, places=2, places_per_motion=2, size_px=128, turn_px=128, turn_frames=36
             ),
             "tiny": SimulatedConfig(),
             "recorded": SimulatedConfig(
@@ -284,12 +288,12 @@ def fit_person(task: tuple[Path, SimulatedConfig, int]) -> None:
     if not video.is_file():
         person = _person(seed)
         performance = perform_action(person, "turn", frames=config.turn_frames, fps=8.0)
-        camera = camera_for(performance.motion, person.body, seed=seed, size_hw=(config.size_px, config.size_px))
+        camera = camera_for(performance.motion, person.body, seed=seed, size_hw=(config.turn_px, config.turn_px))
         folder = out / "truth" / f"turn_{seed:03d}"
         shutil.rmtree(folder, ignore_errors=True)
         capture(person, performance, Room.sample(seed + 77), camera, folder, seed=seed, threads=1)
         _publish(folder, video)
-    fit = FitCommand(video, avatar, quality=config.quality, size=config.size_px, seed=seed, force=True)
+    fit = FitCommand(video, avatar, quality=config.quality, size=config.turn_px, seed=seed, force=True)
     fit.fit(StageClock())
 
 
@@ -329,6 +333,7 @@ def reenact_all(out: Path, config: SimulatedConfig) -> list[str]:
         "fps": config.fps,
         "backgrounds_per_pair": config.places_per_motion,
         "person_height": list(PERSON_HEIGHT),
+        "film": {"grain": config.grain},
         "avatars": [f"avatars/avatar_{seed:03d}" for seed in avatar_people(config)],
         "motions": ["motions/*.npz"],
         "backgrounds": places,

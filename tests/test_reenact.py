@@ -26,7 +26,7 @@ from reenact.batch import label_from_name, load_batch, parse_batch
 from reenact.contacts import Soles
 from reenact.labels import decode_rle, encode_rle, moved
 from reenact.plan import make_plan, open_output
-from reenact.retarget import ground_offset, longest_valid_span, resampled, retarget, slerp
+from reenact.retarget import ground_offset, longest_span, resampled, retarget, slerp
 from reenact.run import run_batch
 from reenact.run_command import RunCommand
 
@@ -144,16 +144,33 @@ def test_a_folder_of_something_else_is_left_alone(material, tmp_path):
         open_output(make_plan(replace(batch, out=tmp_path / "b.yaml")))
 
 
-def test_the_longest_span_without_gaps_is_found():
-    valid = torch.tensor([1, 1, 0, 1, 1, 1, 0, 0, 1, 1, 1], dtype=torch.bool)
-    assert longest_valid_span(valid) == slice(3, 6)
-    assert longest_valid_span(torch.zeros(3, dtype=torch.bool)) == slice(0, 0)
+def test_the_longest_span_without_long_gaps_is_found():
+    valid = torch.tensor([0, 1, 1, 0, 1, 1, 1, 0, 0, 0, 1, 1, 1, 0], dtype=torch.bool)
+    times_s = torch.arange(14) / 10
+    assert longest_span(valid, times_s) == slice(1, 7), "0.2 s are bridged, 0.4 s are not"
+    assert longest_span(valid, times_s / 2) == slice(1, 13)
+    assert longest_span(valid, times_s * 2) == slice(4, 7), "of equals the first"
+    assert longest_span(torch.ones(5, dtype=torch.bool), torch.arange(5.0)) == slice(0, 5), "a slow camera has no gaps"
+    assert longest_span(torch.zeros(3, dtype=torch.bool), times_s[:3]) == slice(0, 0)
 
 
 def test_a_motion_that_is_mostly_gaps_is_refused(body):
-    motion = replace(make_motion(body), valid=torch.tensor([1, 1, 0, 1, 0, 1, 1, 0], dtype=torch.bool))
-    with pytest.raises(InputError, match="5 of 8 frames, and never in 4 in a row"):
+    motion = make_motion(body, fps=5.0)
+    motion = replace(motion, valid=torch.tensor([1, 1, 0, 1, 0, 1, 1, 0], dtype=torch.bool))
+    with pytest.raises(InputError, match=r"5 of 8 frames, and never in 4 without gaps of more than 0\.3 s"):
         retarget(motion, body, motion.betas, fps=15)
+
+
+def test_the_motion_goes_straight_through_a_short_gap(body):
+    motion = make_motion(body, frames=16)
+    whole = retarget(motion, body, motion.betas, fps=15.0)
+    valid = torch.ones(16, dtype=torch.bool)
+    valid[[5, 8, 9]] = False
+    wild = motion.poses.clone()
+    wild[~valid] = 1.0
+    bridged = retarget(replace(motion, poses=wild, valid=valid), body, motion.betas, fps=15.0)
+    assert (whole.bridged, bridged.bridged, bridged.first_frame, len(bridged.motion)) == (0, 3, 0, 16)
+    torch.testing.assert_close(bridged.motion.poses, whole.motion.poses, atol=1e-3, rtol=0)
 
 
 def test_slerp_halves_the_angle_the_short_way():
