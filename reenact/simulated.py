@@ -79,7 +79,8 @@ class SimulatedConfig:
                 ("basketball", "basketball_signal", "jumping", "running", "soccer", "walking"), train_recordings=2
             ),
             "small": SimulatedConfig(
-                ("pick_up", "throw", "sit_down", "clap", "wave", "kick", "jump_up", "point"), train_people=4
+                ("pick_up", "throw", "sit_down", "clap", "wave", "kick", "jump_up", "point"),
+                train_people=4, test_people=12, avatar_people=6,
             ),
         }  # fmt: skip
         if name not in presets:
