@@ -19,6 +19,8 @@ class Stage:
     iterations: int
     batch: int = 1
     """Frames per iteration."""
+    poses_only: bool = False
+    """Leave the Gaussians of the stage before as they are; `density` then means nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,12 +70,13 @@ def put_state(fit: Fit, state: dict[str, Any]) -> int:
         setattr(fit, name, value)
     fit.rig = Rig.build(fit.body, Binding(*state["binding"]), fit.betas)
     fit.ties = Ties.between(fit.rig.binding, fit.rig.neighbors(), fit.config.weights, fit.trust)
-    fit.parameters = GaussianParameters(**state["parameters"]).require_gradients()
+    number = state["stage"]["number"]
+    stage = fit.config.stages[number]
+    fit.parameters = GaussianParameters(**state["parameters"]).require_gradients(not stage.poses_only)
     fit.generator.set_state(state["generator"])
     fit.pose.corrections.put_state(state["pose"])
     fit.exposure.put_state(state["exposure"])
-    number = state["stage"]["number"]
-    run = fit.run = StageRun.start(fit, fit.config.stages[number], number)
+    run = fit.run = StageRun.start(fit, stage, number)
     for name, value in state["stage"].items():
         setattr(run, name, value)
     run.schedule.flat_at = state["flat_at"]

@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 
 COLOR_FRAMES = 36
 """At most so many frames give the first colors."""
+POLISH = 0.5
+"""Rate at which poses alone are refined, against that of refining them with the Gaussians."""
 WATCH_EVERY = 200
 """Iterations between two looks at held-out frames in the last stage."""
 
@@ -136,9 +138,12 @@ def fit_avatar(
     fit, keeper = Fit.start(config, body, crops, train, motion), Keeper(keep)
     watch = Watch(motion, unscored(held_out, config))
     for number in range(keeper.restore(fit), len(config.stages)):
-        with clock.stage(f"fit 1/{config.stages[number].level}"):
+        stage = config.stages[number]
+        if stage.poses_only and not config.refine_pose:
+            continue
+        with clock.stage(name_of(stage)):
             if fit.run is None:
-                enter(fit, config.stages[number], number)
+                enter(fit, stage, number)
             run_stage(fit, watch, keeper)
     with clock.stage("fit unseen"):
         finish(fit)
@@ -184,8 +189,18 @@ def held_out_frames(n: int, config: FitConfig) -> list[int]:
     return list(range(every // 2, n, every)) if every > 1 else []
 
 
+def name_of(stage: Stage) -> str:
+    """For clocks and progress bars."""
+    return f"{'poses' if stage.poses_only else 'fit'} 1/{stage.level}"
+
+
 def enter(fit: Fit, stage: Stage, number: int) -> None:
     """Make the stage's Gaussians: from those of the stage before, with colors projected anew at the poses of now."""
+    if stage.poses_only:
+        assert fit.parameters is not None
+        fit.parameters = fit.parameters.require_gradients(False)
+        fit.run = StageRun.start(fit, stage, number)
+        return
     count = max(int(fit.config.count * stage.density), 200)
     binding = spread_over(fit.body, fit.body.shaped(fit.betas)[0], count)
     rig = Rig.build(fit.body, binding, fit.betas)
@@ -241,14 +256,16 @@ def run_stage(fit: Fit, watch: Watch, keeper: Keeper) -> None:
     assert run is not None and fit.rig is not None
     stage = run.stage
     fit.pose.corrections.spread = 0.6 if stage.level > 1 else 0.0
-    for _ in progress(run.steps(), f"fit 1/{stage.level}", stage.iterations - run.step):
+    last = [s for s in fit.config.stages if not s.poses_only][-1]
+    iterate = _refine_poses if stage.poses_only else _iterate
+    for _ in progress(run.steps(), name_of(stage), stage.iterations - run.step):
         rate = 0.1 ** run.schedule.share(run.step)
         for group in run.optimizer.param_groups:
             group["lr"] = group["base_lr"] * rate
         rows = run.next_rows(len(fit.train), fit.generator)
-        fit.losses.append(_iterate(fit, run, rows, rate))
+        fit.losses.append(iterate(fit, run, rows, rate))
         run.step += 1
-        if stage is fit.config.stages[-1] and run.step % WATCH_EVERY == 0:
+        if stage is last and run.step % WATCH_EVERY == 0:
             watch.look(fit, run)
         keeper.keep(fit)
     if run.shape is not None:
@@ -287,6 +304,22 @@ def _iterate(fit: Fit, run: StageRun, rows: Tensor, rate: float) -> float:
         fit.pose.corrections.step(rows, correction.grad, row_rate)
     if config.exposure and exposure.grad is not None:
         fit.exposure.step(rows, exposure.grad, row_rate)
+    return float(loss.detach())
+
+
+def _refine_poses(fit: Fit, run: StageRun, rows: Tensor, rate: float) -> float:
+    """One step of the poses of a batch of rows, over the room where it is known."""
+    config, rig, p = fit.config, fit.rig, fit.parameters
+    assert rig is not None and p is not None
+    crops = fit.crops.take_bytes([fit.train[row] for row in rows.tolist()], run.stage.level)
+    correction = fit.pose.corrections.leaf(rows)
+    posed = fit.pose.pose(fit.body, fit.betas, rows, correction)
+    render = draw(rig, p, posed, crops.camera, fit.exposure.values[rows], shade=config.shading)
+    how = Comparison(True, config.weights.ssim, config.weights.mask)
+    loss = crop_difference(render, crops, torch.zeros(len(rows), 3), how)
+    loss.backward()
+    assert correction.grad is not None
+    fit.pose.corrections.step(rows, correction.grad, POLISH * rate)
     return float(loss.detach())
 
 

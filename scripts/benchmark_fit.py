@@ -252,7 +252,7 @@ def fit(folder: Path, capture: Path, actions: list[Path], settings: FitBenchmark
     assert result.scores is not None
     print(f"{result.scores.table()}\n{clock.table()}", flush=True)
     track = Track.load(folder / "avatar" / "track")
-    fit_s = sum(seconds for stage, seconds in clock.seconds.items() if stage.startswith(("frames", "fit")))
+    fit_s = sum(seconds for stage, seconds in clock.seconds.items() if stage.startswith(("frames", "fit", "poses")))
     times = {"track_s": clock.seconds["track"], "fit_s": fit_s, "score_s": clock.seconds["score"], "total_s": total_s}
     numbers = numbers_of(result.scores.as_dict()) | times | {"peak_gib": peak, "coverage": result.coverage}
     numbers |= novel_numbers(result.avatar, track, capture, actions)
@@ -370,7 +370,8 @@ def novel_pose_db(avatar: Avatar, track: Track, turn: Capture, action: Capture) 
     """Mean PSNR in the person's box over the true room, and masked, of an action's true poses.
 
     The light was fitted in the track's world, so the true motion is brought there by way of the camera of the turn.
-    One camera cannot tell a person's size from their distance: the avatar is put where it looks as tall as the person.
+    One camera cannot tell a person's size from their distance: the avatar is put where it looks as tall as the person,
+    and its joints, whose bones are of other lengths than the person's, as near to theirs as they go (`onto_joints`).
     """
     import torch
 
@@ -381,11 +382,12 @@ def novel_pose_db(avatar: Avatar, track: Track, turn: Capture, action: Capture) 
     truth, rooms, (frames, _) = action.truth(), action.rooms(), load_frames(action.video)
     T_track_true = torch.linalg.inv(track.camera.T_cam_world) @ turn.truth().camera.T_cam_world
     T_cam_track = truth.camera.T_cam_world @ torch.linalg.inv(T_track_true)
-    motion = in_track_world(truth.motion, avatar, truth.camera.T_cam_world, T_cam_track)
+    chosen = list(rooms.frames[:: max(len(rooms.frames) // NOVEL_FRAMES, 1)])
+    motion = in_track_world(truth.motion[torch.tensor(chosen)], avatar, truth.camera.T_cam_world, T_cam_track)
     camera, found = replace(truth.camera, T_cam_world=T_cam_track), []
-    for i in rooms.frames[:: max(len(rooms.frames) // NOVEL_FRAMES, 1)]:
+    for row, i in enumerate(chosen):
         with torch.no_grad():
-            render = rasterize(avatar.posed(motion[i : i + 1], lit=True), camera)
+            render = rasterize(avatar.posed(motion[row : row + 1], lit=True), camera)
         room, frame = (torch.from_numpy(x.copy()).permute(2, 0, 1).float() / 255 for x in (rooms.at(i), frames[i]))
         image = (render.rgb + (1 - render.alpha) * room)[0].clamp(0, 1)
         mask = torch.from_numpy(truth.masks[i]) / 255.0
@@ -396,7 +398,7 @@ def novel_pose_db(avatar: Avatar, track: Track, turn: Capture, action: Capture) 
 
 
 def in_track_world(motion: Motion, avatar: Avatar, T_cam_true: Any, T_cam_track: Any) -> Motion:
-    """A true motion on the avatar's own shape and in the track's world, the pelvis on the same ray of the camera."""
+    """A true motion on the avatar's own shape and in the track's world, as large in the image as the person."""
     import torch
 
     from avatars.rotations import axis_angle_from_matrix, matrix_from_axis_angle
@@ -407,11 +409,38 @@ def in_track_world(motion: Motion, avatar: Avatar, T_cam_true: Any, T_cam_track:
     true, ours = rest(motion.betas), rest(avatar.betas)
     size = float((ours - ours.mean(0)).norm() / (true - true.mean(0)).norm())
     T_track_cam = torch.linalg.inv(T_cam_track)
-    in_camera = (true[0] + motion.transl) @ T_cam_true[:3, :3].T + T_cam_true[:3, 3]
+
+    def brought(points: torch.Tensor) -> torch.Tensor:
+        in_camera = points @ T_cam_true[:3, :3].T + T_cam_true[:3, 3]
+        return (size * in_camera) @ T_track_cam[:3, :3].T + T_track_cam[:3, 3]
+
     poses = motion.poses.clone()
     poses[:, 0] = axis_angle_from_matrix(T_track_cam[:3, :3] @ T_cam_true[:3, :3] @ matrix_from_axis_angle(poses[:, 0]))
-    transl = (size * in_camera) @ T_track_cam[:3, :3].T + T_track_cam[:3, 3] - ours[0]
-    return replace(motion, poses=poses, transl=transl)
+    transl = brought(true[0] + motion.transl) - ours[0]
+    joints = avatar.body.pose(motion.poses, motion.betas, motion.transl).joints
+    return onto_joints(replace(motion, poses=poses, transl=transl), avatar, brought(joints))
+
+
+def onto_joints(motion: Motion, avatar: Avatar, targets: Any, steps: int = 150) -> Motion:
+    """The motion with the avatar's joints (frames, 55, 3) m brought near `targets`, turned as little as that takes."""
+    import torch
+
+    weight = torch.ones(55, 1)
+    weight[25:] = 0.1  # a hand's fifteen joints count little more than one
+    delta = torch.zeros(len(motion), 22, 3, requires_grad=True)
+    shift = torch.zeros(len(motion), 3, requires_grad=True)
+    optimizer = torch.optim.Adam([delta, shift], lr=0.01)
+    for step in range(steps):
+        for group in optimizer.param_groups:
+            group["lr"] = 0.01 * (1 - 0.95 * step / steps)
+        poses = torch.cat([motion.poses[:, :22] + delta, motion.poses[:, 22:]], 1)
+        joints = avatar.body.pose(poses, avatar.betas, motion.transl + shift).joints
+        loss = ((joints - targets).square() * weight).sum() + 1e-3 * delta.square().sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    poses = torch.cat([motion.poses[:, :22] + delta.detach(), motion.poses[:, 22:]], 1)
+    return replace(motion, poses=poses, transl=motion.transl + shift.detach())
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ from torch import Tensor
 
 from avatars.camera import Camera
 from avatars.gaussians import Gaussians
-from avatars.rasterizer import rasterize
+from avatars.rasterizer import PIXEL_VARIANCE, rasterize
 from avatars.rasterizer.cpu import extension
 from avatars.rasterizer.reference import project
 from avatars.skinning import SkinningWeights, skin_reference
@@ -197,12 +197,13 @@ def peer_projection(gaussians: Gaussians, camera: Camera) -> tuple[Tensor, Tenso
     try:
         from gsplat.cuda._torch_impl import _fully_fused_projection, _quat_scale_to_covar_preci
     except ImportError:
-        return project(gaussians, camera.K, camera.T_cam_world, camera.size_hw, 0.3)
+        return project(gaussians, camera.K, camera.T_cam_world, camera.size_hw, PIXEL_VARIANCE)
     height, width = camera.size_hw
     covariances, _ = _quat_scale_to_covar_preci(gaussians.quats, gaussians.scales, compute_preci=False)
     _, centers, z, conics, _ = _fully_fused_projection(
-        gaussians.means, covariances, camera.T_cam_world[None], camera.K[None], width, height
-    )
+        gaussians.means, covariances, camera.T_cam_world[None], camera.K[None], width, height,
+        eps2d=PIXEL_VARIANCE,
+    )  # fmt: skip
     return centers[0], conics[0], z[0]
 
 
@@ -385,7 +386,9 @@ def time_cuda(options: Options) -> CudaTiming:
     n, frames = 100_000, options.frames
     scene, camera = body(n).to("cuda"), body_camera(512).to("cuda")
     posed = replace(scene, means=scene.means.expand(frames, -1, -1).contiguous())
-    checked = Scene.checked(posed, camera, None, near_plane=0.01, far_plane=1e10, eps2d=0.3, alpha_threshold=1 / 255)
+    checked = Scene.checked(
+        posed, camera, None, near_plane=0.01, far_plane=1e10, eps2d=PIXEL_VARIANCE, alpha_threshold=1 / 255
+    )
     joints, weights, normals = cuda_joints(n, frames)
     host = torch.empty(frames, 512, 512, 3, dtype=torch.uint8, pin_memory=True)
 

@@ -19,7 +19,7 @@ from avatars.fit_stage import Schedule
 from avatars.fit_state import Keeper
 from avatars.fitting import FitResult, fit_avatar
 
-CONFIG = replace(TINY, stages=(Stage(4, 0.3, 6, 2), Stage(1, 0.5, 14)))
+CONFIG = replace(TINY, stages=(Stage(4, 0.3, 6, 2), Stage(2, 0.3, 4, 2, poses_only=True), Stage(1, 0.5, 10)))
 KILLED = """
 import os, signal, sys
 from pathlib import Path
@@ -65,7 +65,7 @@ def same(a: FitResult, b: FitResult) -> bool:
     return equal and torch.equal(a.motion.poses, b.motion.poses) and a.losses == b.losses and a.scores == b.scores
 
 
-@pytest.mark.parametrize("iterations", [3, 6, 13])
+@pytest.mark.parametrize("iterations", [3, 6, 8, 13])
 def test_a_stopped_fit_goes_on_to_the_same_avatar(
     iterations: int, turn: MadeUpTurn, body: Body, undisturbed: FitResult, tmp_path: Path, monkeypatch
 ) -> None:

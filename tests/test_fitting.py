@@ -327,6 +327,14 @@ def test_pose_refinement_undoes_a_wrong_pose(capture, body: Body) -> None:
         return float((a - b).norm(dim=-1).mean())
 
     assert off_px(found) < 0.6 * off_px(track.motion)
+    # a stage of poses alone goes on with that and leaves the Gaussians as they are
+    short, poses = Stage(2, 0.6, 30, 4), Stage(2, 0.6, 60, 4, poses_only=True)
+    before, after = (
+        fit_avatar(capture.video, track, config=replace(config, stages=stages), body=body)
+        for stages in ((short,), (short, poses))
+    )
+    assert torch.equal(before.avatar.offsets, after.avatar.offsets)
+    assert off_px(after.motion) < 0.9 * off_px(before.motion)
 
 
 def test_too_few_frames_with_a_person_are_refused(capture, body: Body) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor
 from avatars.camera import Camera
 from avatars.errors import BackendMissing, InputError
 from avatars.gaussians import Gaussians
-from avatars.rasterizer import Render, cpu, rasterize
+from avatars.rasterizer import PIXEL_VARIANCE, Render, cpu, rasterize
 from avatars.rasterizer.reference import project
 from avatars.rasterizer.scene import Scene
 
@@ -161,7 +161,7 @@ def test_alpha_falls_off_as_the_projected_gaussian(implementation):
     render = rasterize(
         one_gaussian(sigma_m=sigma_m, depth_m=depth_m), camera_at_origin(), implementation=implementation
     )
-    variance = (focal_px * sigma_m / depth_m) ** 2 + 0.3
+    variance = (focal_px * sigma_m / depth_m) ** 2 + PIXEL_VARIANCE
     expected = 0.8 * math.exp(-0.5 * 2.0**2 / variance)
     assert render.alpha[0, 0, 10, 12].item() == pytest.approx(expected, rel=1e-5)
     assert render.alpha[0, 0, 8, 10].item() == pytest.approx(expected, rel=1e-5)
@@ -426,11 +426,14 @@ def test_projection_agrees_with_gsplats_own_pytorch():
     covariances, _ = torch_impl._quat_scale_to_covar_preci(gaussians.quats, gaussians.scales, compute_preci=False)
     height, width = camera.size_hw
     radii, centers, depths, conics, _ = torch_impl._fully_fused_projection(
-        gaussians.means, covariances, camera.T_cam_world[None], camera.K[None], width, height
-    )
+        gaussians.means, covariances, camera.T_cam_world[None], camera.K[None], width, height,
+        eps2d=PIXEL_VARIANCE,
+    )  # fmt: skip
     seen = (radii[0] > 0).all(-1)
     assert seen.sum() > 10
-    our_centers, our_conics, our_depths = project(gaussians, camera.K, camera.T_cam_world, camera.size_hw, 0.3)
+    our_centers, our_conics, our_depths = project(
+        gaussians, camera.K, camera.T_cam_world, camera.size_hw, PIXEL_VARIANCE
+    )
     assert torch.allclose(our_centers[seen], centers[0, seen], rtol=1e-4, atol=1e-3)
     assert torch.allclose(our_conics[seen], conics[0, seen], rtol=1e-3, atol=1e-6)
     assert torch.allclose(our_depths[seen], depths[0, seen], rtol=1e-5)
@@ -446,7 +449,7 @@ def test_gsplat_takes_the_arguments_that_the_cuda_rasterizer_gives():
 
     gaussians, camera, _ = scene(CASES["posed frames"])
     checked = Scene.checked(
-        gaussians, camera, None, near_plane=0.01, far_plane=1e10, eps2d=0.3, alpha_threshold=1 / 255
+        gaussians, camera, None, near_plane=0.01, far_plane=1e10, eps2d=PIXEL_VARIANCE, alpha_threshold=1 / 255
     )
     arguments = gsplat_arguments(checked)
     inspect.signature(rasterization).bind(**arguments)

@@ -14,7 +14,11 @@ from ..gaussians import Gaussians
 from .render import Render
 from .scene import Scene
 
-__all__ = ["Render", "rasterize"]
+__all__ = ["PIXEL_VARIANCE", "Render", "rasterize"]
+
+PIXEL_VARIANCE = 0.1
+"""Of a pixel's own width, px² (Yu et al. 2024, Mip-Splatting). With gsplat's 0.3 silhouettes are drawn wider and softer
+than cameras show them: a fit with it scores half a decibel lower."""
 
 
 def rasterize(
@@ -26,12 +30,14 @@ def rasterize(
     cull_backfaces: bool = False,
     near_plane: float = 0.01,
     far_plane: float = 1e10,
-    eps2d: float = 0.3,
+    eps2d: float = PIXEL_VARIANCE,
     alpha_threshold: float = 1.0 / 255.0,
     implementation: Literal["auto", "reference", "cpu", "cuda"] = "auto",
     threads: int | None = None,
 ) -> Render:
     """Draw Gaussians as a camera sees them; keywords mean what they mean in `gsplat.rasterization`.
+
+    One default differs: `eps2d`, added to each Gaussian's variance on the image (px²), is 0.1 here and 0.3 there.
 
     Fields of `gaussians` and of `camera` may each have a leading dimension of frames; those without are shared by all
     frames. The result always has one (of 1 if nothing had). Colors may have any number of channels; `rgb` then has as
