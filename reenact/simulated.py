@@ -35,7 +35,8 @@ PLACE_SEEDS = 5_000
 
 @dataclass(frozen=True, slots=True)
 class SimulatedConfig:
-    """How large the set is. Presets: tiny for two CPU cores in minutes, small for the README's numbers."""
+    """How large the set is. Presets: smoke to see that it runs, tiny for two CPU cores in minutes, small for the
+    README's numbers, recorded for recorded movement, full (all 16 actions of the studio) for a GPU."""
 
     actions: tuple[str, ...] = ("pick_up", "throw", "sit_down", "clap", "wave", "kick")
     train_people: int = 3
@@ -70,6 +71,8 @@ class SimulatedConfig:
     @staticmethod
     def preset(name: str, *, seed: int = 0, jobs: int = 2, motions: str = "") -> SimulatedConfig:
         """A preset by name. Raises InputError naming what is known."""
+        from avatars.studio import ACTIONS
+
         presets = {
             "smoke": SimulatedConfig(
                 ("kick", "clap"), 1, 2, 1, places=2, places_per_motion=2, size_px=128, turn_px=128, turn_frames=36
@@ -81,6 +84,9 @@ class SimulatedConfig:
             "small": SimulatedConfig(
                 ("pick_up", "throw", "sit_down", "clap", "wave", "kick", "jump_up", "point"),
                 train_people=4, test_people=12, avatar_people=6,
+            ),
+            "full": SimulatedConfig(
+                tuple(ACTIONS), train_people=6, test_people=16, avatar_people=10, size_px=256, places=24,
             ),
         }  # fmt: skip
         if name not in presets:

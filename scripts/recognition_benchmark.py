@@ -24,8 +24,9 @@ class BenchmarkOptions:
     """Manifest of synthetic clips made from the real training clips (reenact run)."""
     dataset: str = ""
     """Name of the data set: "ntu" or "smarthome" sets the published numbers beside ours."""
-    simulated: Literal["smoke", "tiny", "small", "recorded"] = "tiny"
-    """The simulated set that is made when no manifest is given; recorded is tiny with the movement of --motions."""
+    simulated: Literal["smoke", "tiny", "small", "recorded", "full"] = "tiny"
+    """The simulated set that is made when no manifest is given; recorded is like tiny, with the movement of --motions;
+    small has 8 actions, full all 16 of the studio."""
     motions: Path | None = None
     """Folder of recorded motions named action_take.bvh, for the recorded set."""
     preset: Literal["tiny", "paper", "modern"] = "tiny"

@@ -24,7 +24,7 @@ from reenact.simulated import (
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 
 
-@pytest.mark.parametrize("name", ["smoke", "tiny", "small"])
+@pytest.mark.parametrize("name", ["smoke", "tiny", "small", "full"])
 @pytest.mark.parametrize("seed", [0, 3])
 def test_nobody_is_in_two_groups(name, seed):
     config = SimulatedConfig.preset(name, seed=seed)
@@ -43,6 +43,7 @@ def test_the_tiny_set_is_as_large_as_a_claim_needs():
     config = SimulatedConfig.preset("tiny")
     assert len(config.actions) >= 6 and config.subjects >= 12
     assert len(SimulatedConfig.preset("small").actions) >= 8
+    assert len(SimulatedConfig.preset("full").actions) == 16
 
 
 def test_recorded_takes_are_on_one_side(tmp_path):
