@@ -92,11 +92,11 @@ def _optimizer(fit: Fit, shape: Tensor | None) -> torch.optim.Optimizer:
     p, ties = fit.parameters, fit.ties
     assert p is not None and ties is not None
     lrs = {
-        "offsets": 0.03 * float(ties.spacing_m.median()),
-        "quats": 0.004,
-        "log_scales": 0.006,
-        "opacity_logits": 0.02,
-        "albedo": 0.008,
+        "offsets": 0.12 * float(ties.spacing_m.median()),
+        "quats": 0.024,
+        "log_scales": 0.036,
+        "opacity_logits": 0.04,
+        "albedo": 0.016,
         "light": 0.002 if fit.config.shading else 0.0,
     }
     groups = [{"params": [value], "lr": lrs[name], "base_lr": lrs[name]} for name, value in p.leaves().items()]
