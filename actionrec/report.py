@@ -102,7 +102,10 @@ def curves(results: Results) -> bytes:
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(figsize=(7.0, 4.2), dpi=110)
-    for arm, n_real in dict.fromkeys((o.cell.arm, o.cell.n_real) for o in results.outcomes):
+    lines = dict.fromkeys((o.cell.arm, o.cell.n_real) for o in results.outcomes)
+    for arm, n_real in lines:
+        if arm == "real" and any(other != arm and n == n_real for other, n in lines):
+            continue  # where the others of this n_real begin
         points = _curve(results, arm, n_real)
         name = arm if n_real is None else f"{arm}, {n_real} real per class"
         mean = [100 * o.accuracy.mean for o in points]

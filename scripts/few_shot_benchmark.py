@@ -1,7 +1,9 @@
 """Few real clips per class and more and more synthetic ones: the curves of accuracy.
 
 python scripts/few_shot_benchmark.py --real ntu.jsonl --synthetic made.jsonl --preset paper --device cuda
-python scripts/few_shot_benchmark.py --n-real 1 3 --synthetic-per-class 0 4 8 16
+python scripts/few_shot_benchmark.py --simulated small --steps 600 --n-real 1 4 --synthetic-per-class 0 72
+
+Many synthetic clips drown a few real ones: half-real draws every second clip of a batch from the real.
 """
 
 from __future__ import annotations
@@ -22,8 +24,9 @@ class FewShotOptions(BenchmarkOptions):
 
 
 def run(options: FewShotOptions) -> None:
-    """Every number of real clips with every number of synthetic ones."""
-    benchmark(options, n_real=options.n_real, n_synthetic=options.synthetic_per_class, arms=("real", "real+synthetic"))
+    """Every number of real clips with every number of synthetic ones, mixed as they are and half and half."""
+    arms = ("real", "real+synthetic", "half-real")
+    benchmark(options, n_real=options.n_real, n_synthetic=options.synthetic_per_class, arms=arms)
 
 
 if __name__ == "__main__":

@@ -88,7 +88,7 @@ def benchmark(
         training=replace(training, steps=options.steps or training.steps),
         n_real=n_real,
         n_synthetic=n_synthetic,
-        arms=(*arms, *options.extra_arms),  # type: ignore[arg-type]
+        arms=tuple(dict.fromkeys((*arms, *options.extra_arms))),  # type: ignore[arg-type]
         seeds=tuple(range(options.seeds)),
         hold_out_share=options.hold_out,
         allow=options.allow,
