@@ -8,9 +8,10 @@ Every person is filmed and goes through `avatars fit`, in a process of its own: 
 checks to its report, scoring included, and `peak_gib` its peak memory. A second fit starts from the true poses
 (`psnr_true_pose_db`, the ceiling of what better tracking could give). Held-out frames are every eighth; "box" is the
 person's box over the room as it truly is behind them in that frame, with their shadow on it. `psnr_novel_pose_db` has
-actions that were never filmed for the fit, in their true poses, before the same lights. Captures carry sensor noise and
-compression, which no avatar can draw: `ssim_box_cap` and `psnr_box_cap_db` are the scores of the filmed frames against
-the same frames without noise, and the keys with `noiseless` are the avatar's against those.
+actions that were never filmed for the fit, the avatar's joints where the person's were, before the same lights.
+Captures carry sensor noise and compression, which no avatar can draw: `ssim_box_cap` and `psnr_box_cap_db` are the
+scores of the filmed frames against the same frames without noise, and the keys with `noiseless` are the avatar's
+against those.
 
 With `--work`, captures, fits and numbers are kept, and a run that was interrupted goes on; numbers belong to one state
 of the package's code, and are measured anew for another.
