@@ -29,17 +29,17 @@ class FitWeights:
 
     ssim: float = 0.2
     mask: float = 0.1
-    smooth_offset: float = 0.02
+    smooth_offset: float = 0.1
     """Laplacian of offsets, per spacing."""
-    smooth_scale: float = 0.002
+    smooth_scale: float = 0.05
     smooth_color: float = 0.001
-    rarely_seen: float = 0.1
+    rarely_seen: float = 0.5
     """Added to the three above for what no frame shows well."""
     stiff_hands: float = 10.0
     """How much stiffer hands are tied than the rest."""
     pull: float = 0.0005
     """Offsets towards the body's surface, per spacing; more on hands and face."""
-    shrink: float = 0.02
+    shrink: float = 0.5
     """Against Gaussians that grow beyond twice their spacing."""
 
 
@@ -50,7 +50,7 @@ class FitConfig:
     size_px: int = 512
     """The person's crop is about this many pixels on its longer side; smaller videos are not enlarged."""
     n_gaussians: int | None = None
-    """None: from the size, 16k at 256 and 45k at 512: with 100k, the same time gives a decibel less."""
+    """None: from the size, 16k at 256 and 45k at 512; with 70k, as many iterations take longer and score no higher."""
     stages: tuple[Stage, ...] = (
         Stage(4, 0.2, 150, 8),
         Stage(2, 0.4, 800, 8),

@@ -195,7 +195,10 @@ def name_of(stage: Stage) -> str:
 
 
 def enter(fit: Fit, stage: Stage, number: int) -> None:
-    """Make the stage's Gaussians: from those of the stage before, with colors projected anew at the poses of now."""
+    """Make the stage's Gaussians: from those of the stage before, with colors projected anew at the poses of now.
+
+    A stage that refines poses alone keeps those of the stage before.
+    """
     if stage.poses_only:
         assert fit.parameters is not None
         fit.parameters = fit.parameters.require_gradients(False)

@@ -8,7 +8,8 @@ Every person is filmed and goes through `avatars fit`, in a process of its own: 
 checks to its report, scoring included, and `peak_gib` its peak memory. A second fit starts from the true poses
 (`psnr_true_pose_db`, the ceiling of what better tracking could give). Held-out frames are every eighth; "box" is the
 person's box over the room as it truly is behind them in that frame, with their shadow on it. `psnr_novel_pose_db` has
-actions that were never filmed for the fit, the avatar's joints where the person's were, before the same lights.
+actions that were never filmed for the fit, in their true poses, before the same lights; in
+`psnr_novel_pose_placed_db` the avatar's joints are where the person's were, whatever the lengths of its bones.
 Captures carry sensor noise and compression, which no avatar can draw: `ssim_box_cap` and `psnr_box_cap_db` are the
 scores of the filmed frames against the same frames without noise, and the keys with `noiseless` are the avatar's
 against those.
@@ -362,17 +363,25 @@ def novel_numbers(avatar: Avatar, track: Track, turn: Path, actions: list[Path])
         Capture(a).folder.name.split("_", 2)[2]: novel_pose_db(avatar, track, Capture(turn), Capture(a))
         for a in actions
     }
+    placed = [novel_pose_db(avatar, track, Capture(turn), Capture(a), place=True) for a in actions]
     box, masked = (fmean(pair[i] for pair in found.values()) for i in (0, 1))
-    by_action = {name: round(pair[0], 3) for name, pair in found.items()}
-    return {"psnr_novel_pose_db": box, "psnr_novel_pose_masked_db": masked, "novel_by_action": by_action}
+    return {
+        "psnr_novel_pose_db": box,
+        "psnr_novel_pose_masked_db": masked,
+        "psnr_novel_pose_placed_db": fmean(pair[0] for pair in placed),
+        "novel_by_action": {name: round(pair[0], 3) for name, pair in found.items()},
+    }
 
 
-def novel_pose_db(avatar: Avatar, track: Track, turn: Capture, action: Capture) -> tuple[float, float]:
+def novel_pose_db(
+    avatar: Avatar, track: Track, turn: Capture, action: Capture, *, place: bool = False
+) -> tuple[float, float]:
     """Mean PSNR in the person's box over the true room, and masked, of an action's true poses.
 
     The light was fitted in the track's world, so the true motion is brought there by way of the camera of the turn.
     One camera cannot tell a person's size from their distance: the avatar is put where it looks as tall as the person,
-    and its joints, whose bones are of other lengths than the person's, as near to theirs as they go (`onto_joints`).
+    and, where asked to `place` it, its joints, whose bones are of other lengths than the person's, as near to theirs as
+    they go (`onto_joints`).
     """
     import torch
 
@@ -384,7 +393,7 @@ def novel_pose_db(avatar: Avatar, track: Track, turn: Capture, action: Capture) 
     T_track_true = torch.linalg.inv(track.camera.T_cam_world) @ turn.truth().camera.T_cam_world
     T_cam_track = truth.camera.T_cam_world @ torch.linalg.inv(T_track_true)
     chosen = list(rooms.frames[:: max(len(rooms.frames) // NOVEL_FRAMES, 1)])
-    motion = in_track_world(truth.motion[torch.tensor(chosen)], avatar, truth.camera.T_cam_world, T_cam_track)
+    motion = in_track_world(truth.motion[torch.tensor(chosen)], avatar, truth.camera.T_cam_world, T_cam_track, place)
     camera, found = replace(truth.camera, T_cam_world=T_cam_track), []
     for row, i in enumerate(chosen):
         with torch.no_grad():
@@ -398,7 +407,7 @@ def novel_pose_db(avatar: Avatar, track: Track, turn: Capture, action: Capture) 
     return fmean(pair[0] for pair in found), fmean(pair[1] for pair in found)
 
 
-def in_track_world(motion: Motion, avatar: Avatar, T_cam_true: Any, T_cam_track: Any) -> Motion:
+def in_track_world(motion: Motion, avatar: Avatar, T_cam_true: Any, T_cam_track: Any, place: bool) -> Motion:
     """A true motion on the avatar's own shape and in the track's world, as large in the image as the person."""
     import torch
 
@@ -418,8 +427,10 @@ def in_track_world(motion: Motion, avatar: Avatar, T_cam_true: Any, T_cam_track:
     poses = motion.poses.clone()
     poses[:, 0] = axis_angle_from_matrix(T_track_cam[:3, :3] @ T_cam_true[:3, :3] @ matrix_from_axis_angle(poses[:, 0]))
     transl = brought(true[0] + motion.transl) - ours[0]
-    joints = avatar.body.pose(motion.poses, motion.betas, motion.transl).joints
-    return onto_joints(replace(motion, poses=poses, transl=transl), avatar, brought(joints))
+    copied = replace(motion, poses=poses, transl=transl)
+    if not place:
+        return copied
+    return onto_joints(copied, avatar, brought(avatar.body.pose(motion.poses, motion.betas, motion.transl).joints))
 
 
 def onto_joints(motion: Motion, avatar: Avatar, targets: Any, steps: int = 150) -> Motion:

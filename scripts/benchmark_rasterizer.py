@@ -14,9 +14,9 @@ sorting, which the bound knows nothing of, are two fifths of a forward pass.
 
 Measured with `OMP_WAIT_POLICY=PASSIVE python scripts/benchmark_rasterizer.py --gaussians 100000 --sizes-px 512` on a
 Xeon with AVX-512, two cores, 100,000 Gaussians, a body 440 px tall in 512x512, medians:
-- One thread: 8.4 ms forward, 18.3 ms forward and backward. Two: 5.2 and 10.1 ms.
-- Plain PyTorch in tiles: 1,834 and 4,751 ms, 355 and 469 times as long.
-- The bound is 0.39 and 1.14 ms; ours reaches 8 and 11 percent of it.
+- One thread: 10.4 ms forward, 22.1 ms forward and backward. Two: 5.7 and 11.9 ms.
+- Plain PyTorch in tiles: 1,963 and 5,507 ms, 341 and 450 times as long.
+- The bound is 0.44 and 1.27 ms; ours reaches 8 and 10 percent of it.
 All sizes, on the same machine while busy, at real-time priority (`chrt -f 50`): 170,000 Gaussians in 1024x1024 15.2 and
 27.9 ms, 10,000 in 256x256 1.2 and 2.4 ms.
 OpenMP's waiting threads must sleep (PASSIVE, as the commands set it) where other work runs: PyTorch's own operations
