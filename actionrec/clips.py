@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from actionrec.decoding import BrokenVideo, decode
+from actionrec.decoding import BrokenVideo, decode, thinned_by
 from actionrec.errors import DataError
 from actionrec.manifest import ManifestClip, read_manifest
 
@@ -35,7 +35,10 @@ class ClipConfig:
 
     frames: int = 16
     stride: int | None = None
-    """Video frames from one to the next; None: spread evenly over the whole video."""
+    """Video frames from one to the next; None, and no `step_s`: spread evenly over the whole video."""
+    step_s: float | None = None
+    """Seconds from one frame to the next, whatever the video's frame rate. Spreading evenly makes a run of one second
+    and a walk of three look equally fast; a step does not."""
     size: int = 224
     """Height and width in pixels."""
     train_short_side: tuple[int, int] = (256, 320)
@@ -53,6 +56,12 @@ class ClipConfig:
     std: float = 0.225
     cache_short_side: int = 256
     max_frames: int = 300
+
+    def __post_init__(self) -> None:
+        if self.stride is not None and self.step_s is not None:
+            raise DataError(f"A clip has a stride ({self.stride}) or a step in seconds ({self.step_s}), not both.")
+        if (self.stride is not None and self.stride < 1) or (self.step_s is not None and not self.step_s > 0):
+            raise DataError(f"Stride {self.stride} and step {self.step_s} s must be positive.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +117,10 @@ class ClipStore:
         """Frames of a filled clip, mapped from disk."""
         return np.load(self.path(clip), mmap_mode="r")
 
+    def fps(self, clip: ManifestClip) -> float:
+        """Frames per second of what `frames` gives: the video's own or, of a long one, those of every k-th frame."""
+        return clip.fps / thinned_by(clip.n_frames, self.config.max_frames)
+
     def _report(self, clips: Sequence[ManifestClip], usable: Sequence[ManifestClip]) -> None:
         if len(usable) == len(clips):
             return
@@ -151,7 +164,8 @@ class TrainClips(Dataset):
     def __getitem__(self, key: tuple[int, int]) -> tuple[Float[Tensor, "3 frames size size"], int]:
         position, index = key
         rng = np.random.default_rng([self.seed, position])
-        view = train_view(self.store.frames(self.clips[index]), self.store.config, rng)
+        clip = self.clips[index]
+        view = train_view(self.store.frames(clip), self.store.config, rng, fps=self.store.fps(clip))
         return view, self.labels[index]
 
     def __len__(self) -> int:
@@ -167,7 +181,8 @@ class TestClips(Dataset):
         self.store, self.clips = store, list(clips)
 
     def __getitem__(self, index: int) -> Float[Tensor, "views 3 frames size size"]:
-        return test_views(self.store.frames(self.clips[index]), self.store.config)
+        clip = self.clips[index]
+        return test_views(self.store.frames(clip), self.store.config, fps=self.store.fps(clip))
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -184,25 +199,36 @@ def labels_of(clips: Sequence[ManifestClip], classes: Sequence[str]) -> list[int
     return [number[c.label] for c in clips]
 
 
-def train_indices(n_frames: int, config: ClipConfig, rng: np.random.Generator) -> np.ndarray:
-    """Frames of a training view: a random window at the stated stride, else one at random from each equal segment.
+def _window(n_frames: int, config: ClipConfig, fps: float) -> Int[np.ndarray, " frames"] | None:
+    """Offsets of a view's frames from its first; None where they are to be spread evenly.
+
+    That is asked for, or the video is shorter than the window.
+    """
+    step = config.stride if config.step_s is None else config.step_s * fps
+    if step is None:
+        return None
+    offsets = np.round(np.arange(config.frames) * step).astype(int)
+    return offsets if offsets[-1] <= n_frames - 1 else None
+
+
+def train_indices(n_frames: int, config: ClipConfig, rng: np.random.Generator, *, fps: float) -> np.ndarray:
+    """Frames of a training view: a random window at the stated step, else one at random from each equal segment.
 
     Segments: Wang et al. 2016 (TSN). A video shorter than the window is spread evenly.
     """
-    span = None if config.stride is None else (config.frames - 1) * config.stride + 1
-    if span is not None and span <= n_frames:
-        return rng.integers(0, n_frames - span + 1) + np.arange(config.frames) * (config.stride or 1)
+    window = _window(n_frames, config, fps)
+    if window is not None:
+        return rng.integers(0, n_frames - window[-1]) + window
     within = rng.random(config.frames) if config.temporal_jitter else 0.5
     return np.minimum(((np.arange(config.frames) + within) * n_frames / config.frames).astype(int), n_frames - 1)
 
 
-def test_indices(n_frames: int, config: ClipConfig) -> list[np.ndarray]:
+def test_indices(n_frames: int, config: ClipConfig, *, fps: float) -> list[np.ndarray]:
     """Frames of each uniform view in time."""
-    span = None if config.stride is None else (config.frames - 1) * config.stride + 1
+    window = _window(n_frames, config, fps)
     middle_of = (np.arange(config.test_views) + 0.5) / config.test_views
-    if span is not None and span <= n_frames:
-        starts = np.round(middle_of * (n_frames - span)).astype(int)
-        return [start + np.arange(config.frames) * (config.stride or 1) for start in starts]
+    if window is not None:
+        return [start + window for start in np.round(middle_of * (n_frames - 1 - window[-1])).astype(int)]
     steps = np.arange(config.frames)
     return [np.minimum(((steps + part) * n_frames / config.frames).astype(int), n_frames - 1) for part in middle_of]
 
@@ -211,10 +237,10 @@ test_indices.__test__ = False  # type: ignore[attr-defined]  # not for pytest
 
 
 def train_view(
-    frames: UInt8[np.ndarray, "n height width 3"], config: ClipConfig, rng: np.random.Generator
+    frames: UInt8[np.ndarray, "n height width 3"], config: ClipConfig, rng: np.random.Generator, *, fps: float
 ) -> Float[Tensor, "3 frames size size"]:
     """A random cut, scale, crop, flip and gain, normalized."""
-    chosen = frames[train_indices(len(frames), config, rng)]
+    chosen = frames[train_indices(len(frames), config, rng, fps=fps)]
     height, width = chosen.shape[1:3]
     short_side = rng.uniform(*config.train_short_side)
     side = min(config.size / short_side, 1.0) * min(height, width)  # of the crop, in pixels of the cached frames
@@ -229,7 +255,7 @@ def train_view(
 
 
 def test_views(
-    frames: UInt8[np.ndarray, "n height width 3"], config: ClipConfig
+    frames: UInt8[np.ndarray, "n height width 3"], config: ClipConfig, *, fps: float
 ) -> Float[Tensor, "views 3 frames size size"]:
     """Uniform views in time and, for each, the center crop or three along the longer side, normalized."""
     height, width = frames.shape[1:3]
@@ -237,7 +263,7 @@ def test_views(
     ends = (0.5,) if config.test_crops == 1 else (0.0, 0.5, 1.0)
     views = [
         cropped(frames[indices], end * (height - side), end * (width - side), side, config.size)
-        for indices in test_indices(len(frames), config)
+        for indices in test_indices(len(frames), config, fps=fps)
         for end in ends
     ]
     return (torch.stack(views) - config.mean) / config.std

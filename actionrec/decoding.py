@@ -55,6 +55,11 @@ def probe(path: str | Path) -> VideoFacts:
     return VideoFacts(len(pts), round((len(pts) - 1) / span_s, 6) if span_s > 0 else 30.0, size_hw)
 
 
+def thinned_by(n_frames: int, max_frames: int) -> int:
+    """Every so many frames one is kept, so that at most `max_frames` are."""
+    return -(-n_frames // max_frames)
+
+
 def decode(path: str | Path, *, short_side: int, max_frames: int) -> np.ndarray:
     """Frames (frames, height, width, 3) uint8 RGB with the shorter side resized to `short_side` pixels.
 
@@ -62,8 +67,7 @@ def decode(path: str | Path, *, short_side: int, max_frames: int) -> np.ndarray:
     Raises BrokenVideo when a frame that the index promises cannot be decoded.
     """
     facts = probe(path)
-    step = -(-facts.n_frames // max_frames)
-    wanted = np.arange(0, facts.n_frames, step)
+    wanted = np.arange(0, facts.n_frames, thinned_by(facts.n_frames, max_frames))
     reader = _decord_reader(path, facts)
     frames = _by_pyav(path, wanted, short_side) if reader is None else _by_decord(path, reader, wanted, short_side)
     if len(frames) < len(wanted):

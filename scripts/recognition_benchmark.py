@@ -36,6 +36,9 @@ class BenchmarkOptions:
     seeds: int = 3
     steps: int | None = None
     """Optimizer steps of every run, whatever its number of clips; default: as the preset says."""
+    step_s: float | None = None
+    """Seconds from one frame of a view to the next; default: spread evenly over the whole clip, which hides how fast
+    people move where clips are of different lengths."""
     hold_out: float | None = None
     """Hold out this share of the subjects where the manifest states no split."""
     allow: tuple[Literal["subject", "performance"], ...] = ()
@@ -80,12 +83,13 @@ def benchmark(
     if real is None:
         real, synthetic, making = _simulated(options)
     training = TrainingConfig.preset(options.preset, recognizer=options.recognizer, device=options.device)
+    views = training.clips if options.step_s is None else replace(training.clips, stride=None, step_s=options.step_s)
     experiment = Experiment(
         dataset=options.dataset or ("simulated" if options.real is None else real.stem),
         real=real,
         synthetic=synthetic,
         out=options.out,
-        training=replace(training, steps=options.steps or training.steps),
+        training=replace(training, clips=views, steps=options.steps or training.steps),
         n_real=n_real,
         n_synthetic=n_synthetic,
         arms=tuple(dict.fromkeys((*arms, *options.extra_arms))),  # type: ignore[arg-type]

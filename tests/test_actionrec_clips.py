@@ -88,22 +88,52 @@ def test_the_cache_is_made_once_and_by_workers(tmp_path, monkeypatch):
 def test_training_frames_keep_the_stated_stride():
     config = replace(SMALL, frames=4, stride=3)
     for seed in range(20):
-        indices = train_indices(30, config, np.random.default_rng(seed))
+        indices = train_indices(30, config, np.random.default_rng(seed), fps=25.0)
         assert set(np.diff(indices)) == {3} and indices[0] >= 0 and indices[-1] < 30
-    spread = train_indices(8, config, np.random.default_rng(0))  # shorter than the window of 10
+    spread = train_indices(8, config, np.random.default_rng(0), fps=25.0)  # shorter than the window of 10
     assert len(spread) == 4 and np.all(np.diff(spread) >= 0) and spread[-1] < 8
-    even = train_indices(40, replace(SMALL, stride=None), np.random.default_rng(1))
+    even = train_indices(40, replace(SMALL, stride=None), np.random.default_rng(1), fps=25.0)
     assert [int(i) // 10 for i in even] == [0, 1, 2, 3]
 
 
+@pytest.mark.parametrize("fps, step", [(10.0, 2), (30.0, 6), (24.0, 4.8)])
+def test_a_step_in_seconds_is_as_long_at_every_frame_rate(fps, step):
+    config = replace(SMALL, frames=4, step_s=0.2, test_views=2)
+    views = [train_indices(40, config, np.random.default_rng(seed), fps=fps) for seed in range(50)]
+    views += test_indices(40, config, fps=fps)
+    for view in views:
+        assert np.abs(np.diff(view) - step).max() < 1 and view[-1] - view[0] == round(3 * step)
+        assert view[0] >= 0 and view[-1] < 40
+    assert max(view[-1] for view in views) == 39 and min(view[0] for view in views) == 0
+    short = test_indices(int(3 * step), config, fps=fps)  # shorter than the window: spread evenly
+    assert all(view[-1] < int(3 * step) for view in short)
+
+
+def test_a_step_counts_the_frames_that_a_long_video_keeps(tmp_path):
+    film(tmp_path / "c" / "wave" / "a.mp4", gray_ramp(40))
+    (found,) = folders.build(tmp_path / "c").clips
+    store = ClipStore(tmp_path / "cache", replace(SMALL, frames=3, step_s=6 / found.fps, max_frames=20))
+    store.fill([found])
+    frames = store.frames(found)
+    assert len(frames) == 20 and store.fps(found) == pytest.approx(found.fps / 2)
+    (view,) = test_indices(len(frames), store.config, fps=store.fps(found))
+    assert set(np.diff(view)) == {3}  # of every second frame
+
+
+@pytest.mark.parametrize("wrong", [{"stride": 2, "step_s": 0.2}, {"stride": 0}, {"step_s": 0.0}])
+def test_a_step_is_stated_once_and_positive(wrong):
+    with pytest.raises(DataError, match=r"not both|positive"):
+        ClipConfig(**wrong)
+
+
 def test_test_views_are_uniform():
-    views = test_indices(31, replace(SMALL, stride=2, test_views=3))
+    views = test_indices(31, replace(SMALL, stride=2, test_views=3), fps=25.0)
     assert [int(v[0]) for v in views] == [4, 12, 20] and all(set(np.diff(v)) == {2} for v in views)
-    (middle,) = test_indices(40, SMALL)
+    (middle,) = test_indices(40, SMALL, fps=25.0)
     assert middle.tolist() == [5, 15, 25, 35]
     frames = gray_ramp(12, 28, 60)
     frames[:, :, :28] = 0
-    out = test_views(frames, replace(SMALL, test_views=2, test_crops=3))
+    out = test_views(frames, replace(SMALL, test_views=2, test_crops=3), fps=25.0)
     assert out.shape == (6, 3, 4, 24, 24)
     left, _, right = out[0], out[1], out[2]
     assert left.max() < right.min()
@@ -113,11 +143,11 @@ def test_views_are_normalized_flipped_and_seeded():
     frames = np.zeros((6, 30, 30, 3), np.uint8)
     frames[:, :, :15] = 255
     config = replace(SMALL, flip=1.0, train_short_side=(24, 24))
-    view = train_view(frames, config, np.random.default_rng(0))
+    view = train_view(frames, config, np.random.default_rng(0), fps=25.0)
     assert view.shape == (3, 4, 24, 24)
     assert torch.allclose(view[..., :8].max(), torch.tensor(-0.45 / 0.225)) and view[..., -8:].min() > 2.4
     jitter = replace(config, brightness=0.3, train_short_side=(24, 30))
-    one, same, other = (train_view(frames, jitter, np.random.default_rng(s)) for s in (1, 1, 2))
+    one, same, other = (train_view(frames, jitter, np.random.default_rng(s), fps=25.0) for s in (1, 1, 2))
     assert torch.equal(one, same) and not torch.equal(one, other)
 
 

@@ -337,6 +337,22 @@ def test_pose_refinement_undoes_a_wrong_pose(capture, body: Body) -> None:
     assert off_px(after.motion) < 0.9 * off_px(before.motion)
 
 
+def test_wrong_poses_of_a_half_turn_grow_no_needles(capture, body: Body) -> None:
+    jitter = 0.15 * torch.randn(FRAMES, 21, 3, generator=torch.Generator().manual_seed(0))
+    poses = torch.cat(
+        [capture.motion.poses[:, :1], capture.motion.poses[:, 1:22] + jitter, capture.motion.poses[:, 22:]], 1
+    )
+    seen = torch.linspace(0, 2 * math.pi, FRAMES + 1)[:-1].cos() > -0.2
+    motion = replace(capture.motion, poses=poses, valid=seen)
+    track = SimpleNamespace(motion=motion, camera=capture.camera, masks=capture.masks)
+    config = replace(
+        TINY, stages=(Stage(2, 0.5, 60, 2), Stage(1, 1.0, 800)), held_out_every=0, refine_pose=False, flat_db=0
+    )
+    avatar = fit_avatar(capture.video, track, config=config, body=body).avatar
+    longest = avatar.log_scales.exp().amax(1) / avatar.rig.neighbors().spacing_m
+    assert longest.quantile(0.999) < 2.5  # spacings; 3.7 with a twenty-fifth of the weight against growing
+
+
 def test_too_few_frames_with_a_person_are_refused(capture, body: Body) -> None:
     few = replace(capture.motion, valid=torch.arange(FRAMES) < 5)
     track = SimpleNamespace(motion=few, camera=capture.camera, masks=capture.masks)
