@@ -79,11 +79,11 @@ def benchmark(
 
     if (options.real is None) != (options.synthetic is None):
         raise InputError("Give both --real and --synthetic, or neither for the simulated set.")
+    training = TrainingConfig.preset(options.preset, recognizer=options.recognizer, device=options.device)
+    views = training.clips if options.step_s is None else replace(training.clips, stride=None, step_s=options.step_s)
     real, synthetic, making = options.real, options.synthetic, {}
     if real is None:
         real, synthetic, making = _simulated(options)
-    training = TrainingConfig.preset(options.preset, recognizer=options.recognizer, device=options.device)
-    views = training.clips if options.step_s is None else replace(training.clips, stride=None, step_s=options.step_s)
     experiment = Experiment(
         dataset=options.dataset or ("simulated" if options.real is None else real.stem),
         real=real,
