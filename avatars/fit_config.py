@@ -29,9 +29,9 @@ class FitWeights:
 
     ssim: float = 0.2
     mask: float = 0.1
-    smooth_offset: float = 0.1
+    smooth_offset: float = 0.03
     """Laplacian of offsets, per spacing."""
-    smooth_scale: float = 0.05
+    smooth_scale: float = 0.01
     smooth_color: float = 0.001
     rarely_seen: float = 0.5
     """Added to the three above for what no frame shows well."""
