@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from avatars.errors import InputError
+
 Quality = Literal["draft", "standard", "high"]
 
 
@@ -75,6 +77,10 @@ class FitConfig:
     iterations; 0 never does."""
     seed: int = 0
     weights: FitWeights = field(default_factory=FitWeights)
+
+    def __post_init__(self) -> None:
+        if not self.stages or self.stages[0].poses_only:
+            raise InputError(f"A fit begins with a stage that makes Gaussians; found {self.stages[:1] or 'no stage'}.")
 
     @staticmethod
     def preset(quality: Quality, *, size_px: int = 512, seed: int = 0) -> FitConfig:

@@ -49,7 +49,7 @@ FULL_SIZE = 400
 """Videos smaller than this are for trying the script out; the check of captures refuses them."""
 NOVEL_FRAMES = 6
 """Of each action."""
-MINUTES = {"capture": 1.0, "actions": 2.5, "standard": 5.0, "draft": 2.0, "high": 9.0}
+MINUTES = {"capture": 1.0, "actions": 2.5, "standard": 4.0, "draft": 2.0, "high": 9.0}
 """What a piece takes on two free cores, about; for the estimate that is printed."""
 
 

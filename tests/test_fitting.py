@@ -360,6 +360,12 @@ def test_too_few_frames_with_a_person_are_refused(capture, body: Body) -> None:
         fit_avatar(capture.video, track, config=TINY, body=body)
 
 
+@pytest.mark.parametrize("stages", [(), (Stage(2, 0.5, 5, poses_only=True), Stage(2, 0.5, 5))])
+def test_a_fit_begins_with_gaussians(stages) -> None:
+    with pytest.raises(InputError, match=r"begins with a stage that makes Gaussians; found"):
+        FitConfig(stages=stages)
+
+
 def test_a_fitted_avatar_survives_the_disk(capture, body: Body, tmp_path: Path) -> None:
     config = replace(TINY, stages=(Stage(2, 0.3, 2, 2),))
     result = fit_avatar(capture.video, capture, config=config, body=body)
