@@ -31,6 +31,7 @@ from actionrec.splits import (
     few_per_class,
     hold_out_subjects,
     made_from,
+    references,
     stated_split,
     synthetic_per_class,
 )
@@ -141,6 +142,9 @@ class Material:
     synthetic: tuple[ManifestClip, ...]
     classes: tuple[str, ...]
     store: ClipStore
+    drawn: tuple[ManifestClip, ...]
+    """Training clips among which few are drawn, in every arm: where synthetic clips are compared, those that some were
+    made from. A clip whose motion could not be read is no one-shot example of what synthetic clips gain."""
 
 
 def gather(experiment: Experiment) -> Material:
@@ -163,7 +167,24 @@ def gather(experiment: Experiment) -> Material:
     def kept(clips: Sequence[ManifestClip]) -> tuple[ManifestClip, ...]:
         return tuple(c for c in clips if c.id in usable)
 
-    return Material(Split(kept(split.train), kept(split.test)), kept(synthetic), classes, store)
+    train_clips, made = kept(split.train), kept(synthetic)
+    compared = any(arm != "real" for arm in experiment.arms) and experiment.n_real is not None
+    drawn = _with_synthetic(train_clips, made) if compared else train_clips
+    return Material(Split(train_clips, kept(split.test)), made, classes, store, drawn)
+
+
+def _with_synthetic(real: tuple[ManifestClip, ...], synthetic: Sequence[ManifestClip]) -> tuple[ManifestClip, ...]:
+    """The real clips from which synthetic ones were made; the others are told on stderr."""
+    sources = {clip.source for clip in synthetic}
+    found = tuple(clip for clip in real if sources & set(references(clip)))
+    if len(found) < len(real):
+        first = next(clip.id for clip in real if clip not in found)
+        print(
+            f"{len(real) - len(found)} of {len(real)} training clips are drawn in no arm, because no synthetic clip "
+            f"was made from them; the first: {first}",
+            file=sys.stderr,
+        )
+    return found
 
 
 def cells_of(experiment: Experiment) -> list[Cell]:
@@ -183,11 +204,10 @@ def training_set(material: Material, cell: Cell, seed: int) -> tuple[ManifestCli
 
     Raises DataError when a class has too few.
     """
-    train_clips = material.split.train
     if cell.n_real is None:
-        chosen = equal_per_class(train_clips, seed=seed)
+        chosen = equal_per_class(material.split.train, seed=seed)
     else:
-        chosen = few_per_class(train_clips, cell.n_real, seed=seed)
+        chosen = few_per_class(material.drawn, cell.n_real, seed=seed)
     if cell.arm == "real":
         return chosen
     ways: dict[str, Any] = {"shuffled-background": "shuffled", "one-background": "one-per-class"}

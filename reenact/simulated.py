@@ -97,6 +97,12 @@ class SimulatedConfig:
         return replace(presets[name], seed=seed, jobs=jobs, motions=motions)
 
     @property
+    def outdoors(self) -> bool | None:
+        """Recorded people walk and run for meters, through walls and sofas in a room: they are filmed in yards, and
+        their avatars, too. None: as the room's seed has it."""
+        return True if self.motions else None
+
+    @property
     def subjects(self) -> int:
         """Different people in the set."""
         return self.train_people + self.test_people + self.avatar_people
@@ -255,7 +261,7 @@ def film_person(task: tuple[Path, SimulatedConfig, list[Scene]]) -> None:
             fill=float(rng.uniform(0.65, 0.88)),
             azimuth_deg=float(rng.uniform(-config.azimuth_deg, config.azimuth_deg)),
         )
-        room = Room.sample(int(rng.integers(PLACE_SEEDS)) + SEED_STEP * config.seed)
+        room = Room.sample(int(rng.integers(PLACE_SEEDS)) + SEED_STEP * config.seed, outdoors=config.outdoors)
         folder = out / "truth" / scene.id
         shutil.rmtree(folder, ignore_errors=True)
         capture(person, performance, room, camera, folder, seed=scene.person, threads=1)
@@ -376,7 +382,7 @@ def _place(out: Path, config: SimulatedConfig, seed: int) -> dict[str, Any]:
         ahead = torch.tensor([0.0, -np.sin(pitch), -np.cos(pitch)], dtype=torch.float32)
         camera = Camera.looking_at(eye, eye + ahead, focal_px=float(focal_px), size_hw=(size, size))
         with atomic_path(path) as aside:
-            Image.fromarray(developed(Room.sample(seed).plate(camera))).save(aside)
+            Image.fromarray(developed(Room.sample(seed, outdoors=config.outdoors).plate(camera))).save(aside)
     return {
         "path": f"places/{path.name}",
         "camera_height_m": round(float(height_m), 3),

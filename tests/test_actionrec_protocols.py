@@ -137,6 +137,23 @@ def test_one_shot_trains_on_one_clip_and_on_what_was_made_from_it(bars, tmp_path
     assert {c.kind for c in alone} == {"synthetic"} and set(alone) < set(both)
 
 
+def test_a_clip_whose_motion_was_not_read_is_drawn_in_no_arm(bars, tmp_path, capsys):
+    clips = read_manifest(bars / "made.jsonl")
+    lost = sorted({c.source for c in clips if c.label == "up"})[:2]
+    write_manifest(bars / "lost.jsonl", [c for c in clips if c.source not in lost])
+    made = replace(experiment(bars, tmp_path), synthetic=bars / "lost.jsonl")
+    material = gather(made)
+    assert "2 of 12 training clips are drawn in no arm" in capsys.readouterr().err
+    for arm, n in (("real", 0), ("real+synthetic", 9)):
+        for seed in range(6):
+            chosen = training_set(material, protocols.Cell(arm, 1, n), seed)
+            assert not {c.source for c in chosen} & set(lost)
+    everything = training_set(material, protocols.Cell("real", None, 0), 0)
+    assert set(lost) <= {c.source for c in everything}
+    alone = gather(replace(made, arms=("real",)))
+    assert alone.drawn == alone.split.train and not capsys.readouterr().err
+
+
 def test_cells_are_arms_times_numbers():
     made = Experiment("x", "r", "s", "o", arms=("real", "real+synthetic"), n_real=(1, 5), n_synthetic=(0, 50, 100))  # type: ignore[arg-type]
     assert [str(c) for c in cells_of(made)] == [
