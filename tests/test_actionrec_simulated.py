@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from avatars.errors import InputError
+from reenact import simulated
 from reenact.simulated import (
     PLACE_SEEDS,
     SEED_STEP,
+    Scene,
     SimulatedConfig,
     _claim,
     _publish,
@@ -57,6 +59,26 @@ def test_recorded_takes_are_on_one_side(tmp_path):
         make_simulated_set(tmp_path / "set", replace(config, train_recordings=5))
     with pytest.raises(InputError, match="needs a folder of motions"):
         SimulatedConfig.preset("recorded")
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_recorded_people_have_room_to_run(tmp_path, monkeypatch, recorded):
+    rooms = []
+
+    def film(person, performance, room, camera, folder, **_):
+        rooms.append(room)
+        Path(folder).mkdir(parents=True)
+        (Path(folder) / "capture.mp4").touch()
+
+    perform = simulated._performance
+    monkeypatch.setattr(simulated, "_performance", lambda who, scene, c: perform(who, replace(scene, recording=""), c))
+    monkeypatch.setattr("avatars.studio.capture.capture", film)
+    config = replace(
+        SimulatedConfig(), actions=("kick", "wave", "clap", "throw"), motions="recorded" if recorded else ""
+    )
+    scenes = [Scene(7, action, 0, "train", "a.bvh" if recorded else "") for action in config.actions]
+    simulated.film_person((tmp_path, config, scenes))
+    assert len(rooms) == 4 and all(room.outdoors for room in rooms) == recorded
 
 
 def test_the_truth_of_a_capture_is_thrown_away(tmp_path):
