@@ -38,7 +38,7 @@ class ClipConfig:
     """Video frames from one to the next; None, and no `step_s`: spread evenly over the whole video."""
     step_s: float | None = None
     """Seconds from one frame to the next, whatever the video's frame rate. Spreading evenly makes a run of one second
-    and a walk of three look equally fast; a step does not."""
+    and a walk of three look equally fast; a step does not. Of a video shorter than the view the last frame is held."""
     size: int = 224
     """Height and width in pixels."""
     train_short_side: tuple[int, int] = (256, 320)
@@ -202,19 +202,22 @@ def labels_of(clips: Sequence[ManifestClip], classes: Sequence[str]) -> list[int
 def _window(n_frames: int, config: ClipConfig, fps: float) -> Int[np.ndarray, " frames"] | None:
     """Offsets of a view's frames from its first; None where they are to be spread evenly.
 
-    That is asked for, or the video is shorter than the window.
+    Of a video shorter than the window, frames at a stride are spread evenly; frames so many seconds apart stay so, and
+    the last is held (as SlowFast's loader clamps its indices: Feichtenhofer et al. 2019).
     """
     step = config.stride if config.step_s is None else config.step_s * fps
     if step is None:
         return None
     offsets = np.round(np.arange(config.frames) * step).astype(int)
+    if config.step_s is not None:
+        return offsets.clip(max=n_frames - 1)
     return offsets if offsets[-1] <= n_frames - 1 else None
 
 
 def train_indices(n_frames: int, config: ClipConfig, rng: np.random.Generator, *, fps: float) -> np.ndarray:
     """Frames of a training view: a random window at the stated step, else one at random from each equal segment.
 
-    Segments: Wang et al. 2016 (TSN). A video shorter than the window is spread evenly.
+    Segments: Wang et al. 2016 (TSN).
     """
     window = _window(n_frames, config, fps)
     if window is not None:

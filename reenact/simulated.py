@@ -80,7 +80,7 @@ class SimulatedConfig:
             "tiny": SimulatedConfig(),
             "recorded": SimulatedConfig(
                 ("basketball", "basketball_signal", "jumping", "running", "soccer", "walking"),
-                test_people=12, train_recordings=2,
+                test_people=16, train_recordings=2,
             ),
             "small": SimulatedConfig(
                 ("pick_up", "throw", "sit_down", "clap", "wave", "kick", "jump_up", "point"),

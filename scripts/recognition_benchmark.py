@@ -37,8 +37,8 @@ class BenchmarkOptions:
     steps: int | None = None
     """Optimizer steps of every run, whatever its number of clips; default: as the preset says."""
     step_s: float | None = None
-    """Seconds from one frame of a view to the next; default: spread evenly over the whole clip, which hides how fast
-    people move where clips are of different lengths."""
+    """Seconds from one frame of a view to the next, and four views at test; default: spread evenly over the whole clip,
+    which hides how fast people move where clips are of different lengths."""
     hold_out: float | None = None
     """Hold out this share of the subjects where the manifest states no split."""
     allow: tuple[Literal["subject", "performance"], ...] = ()
@@ -80,7 +80,9 @@ def benchmark(
     if (options.real is None) != (options.synthetic is None):
         raise InputError("Give both --real and --synthetic, or neither for the simulated set.")
     training = TrainingConfig.preset(options.preset, recognizer=options.recognizer, device=options.device)
-    views = training.clips if options.step_s is None else replace(training.clips, stride=None, step_s=options.step_s)
+    views = training.clips
+    if options.step_s is not None:
+        views = replace(views, stride=None, step_s=options.step_s, test_views=max(views.test_views, 4))
     real, synthetic, making = options.real, options.synthetic, {}
     if real is None:
         real, synthetic, making = _simulated(options)

@@ -98,15 +98,18 @@ def test_training_frames_keep_the_stated_stride():
 
 @pytest.mark.parametrize("fps, step", [(10.0, 2), (30.0, 6), (24.0, 4.8)])
 def test_a_step_in_seconds_is_as_long_at_every_frame_rate(fps, step):
-    config = replace(SMALL, frames=4, step_s=0.2, test_views=2)
+    config, rng = replace(SMALL, frames=4, step_s=0.2, test_views=2), np.random.default_rng(0)
     views = [train_indices(40, config, np.random.default_rng(seed), fps=fps) for seed in range(50)]
     views += test_indices(40, config, fps=fps)
     for view in views:
         assert np.abs(np.diff(view) - step).max() < 1 and view[-1] - view[0] == round(3 * step)
         assert view[0] >= 0 and view[-1] < 40
     assert max(view[-1] for view in views) == 39 and min(view[0] for view in views) == 0
-    short = test_indices(int(3 * step), config, fps=fps)  # shorter than the window: spread evenly
-    assert all(view[-1] < int(3 * step) for view in short)
+    for view in (
+        *test_indices(round(2.5 * step), config, fps=fps),
+        train_indices(round(2.5 * step), config, rng, fps=fps),
+    ):
+        assert np.abs(np.diff(view)[:2] - step).max() < 1 and view[-1] == round(2.5 * step) - 1  # the last is held
 
 
 def test_a_step_counts_the_frames_that_a_long_video_keeps(tmp_path):
