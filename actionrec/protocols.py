@@ -176,15 +176,14 @@ def gather(experiment: Experiment) -> Material:
 def _with_synthetic(real: tuple[ManifestClip, ...], synthetic: Sequence[ManifestClip]) -> tuple[ManifestClip, ...]:
     """The real clips from which synthetic ones were made; the others are told on stderr."""
     sources = {clip.source for clip in synthetic}
-    found = tuple(clip for clip in real if sources & set(references(clip)))
-    if len(found) < len(real):
-        first = next(clip.id for clip in real if clip not in found)
+    left_out = [clip.id for clip in real if not sources & references(clip)]
+    if left_out:
         print(
-            f"{len(real) - len(found)} of {len(real)} training clips are drawn in no arm, because no synthetic clip "
-            f"was made from them; the first: {first}",
+            f"{len(left_out)} of {len(real)} training clips are drawn in no arm, because no synthetic clip was made "
+            f"from them; the first: {left_out[0]}",
             file=sys.stderr,
         )
-    return found
+    return tuple(clip for clip in real if sources & references(clip))
 
 
 def cells_of(experiment: Experiment) -> list[Cell]:
