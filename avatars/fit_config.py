@@ -21,8 +21,6 @@ class Stage:
     iterations: int
     batch: int = 1
     """Frames per iteration."""
-    poses_only: bool = False
-    """Leave the Gaussians of the stage before as they are; `density` then means nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +52,8 @@ class FitConfig:
     n_gaussians: int | None = None
     """None: from the size, 16k at 256 and 45k at 512; with 70k, as many iterations take longer and score no higher."""
     stages: tuple[Stage, ...] = (
-        Stage(4, 0.2, 150, 8),
-        Stage(2, 0.4, 800, 8),
-        Stage(2, 0.4, 350, 8, poses_only=True),
+        Stage(4, 0.2, 450, 8),
+        Stage(2, 0.4, 850, 8),
         Stage(1, 1.0, 3600),
     )
     held_out_every: int = 8
@@ -79,19 +76,17 @@ class FitConfig:
     weights: FitWeights = field(default_factory=FitWeights)
 
     def __post_init__(self) -> None:
-        if not self.stages or self.stages[0].poses_only:
-            raise InputError(f"A fit begins with a stage that makes Gaussians; found {self.stages[:1] or 'no stage'}.")
+        if not self.stages:
+            raise InputError("A fit needs at least one stage; found none.")
 
     @staticmethod
     def preset(quality: Quality, *, size_px: int = 512, seed: int = 0) -> FitConfig:
         """Settings behind a single word: draft is for a first look, high takes about twice as long as standard."""
         config = FitConfig(size_px=size_px, seed=seed)
         if quality == "draft":
-            poses = Stage(2, 0.4, 200, 8, poses_only=True)
-            return replace(config, stages=(Stage(4, 0.2, 150, 8), Stage(2, 0.4, 400, 8), poses), score_frames=16)
+            return replace(config, stages=(Stage(4, 0.2, 450, 8), Stage(2, 0.4, 450, 8)), score_frames=16)
         if quality == "high":
-            coarse, poses = Stage(2, 0.4, 1400, 8), Stage(2, 0.4, 700, 8, poses_only=True)
-            return replace(config, stages=(Stage(4, 0.2, 150, 8), coarse, poses, Stage(1, 1.5, 8000)))
+            return replace(config, stages=(Stage(4, 0.2, 900, 8), Stage(2, 0.4, 2000, 8), Stage(1, 1.5, 8000)))
         return config
 
     @property

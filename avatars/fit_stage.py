@@ -69,7 +69,7 @@ class StageRun:
     def start(fit: Fit, stage: Stage, number: int) -> StageRun:
         """At its first iteration."""
         shape = None
-        if fit.config.refine_shape and stage.level >= 4 and not stage.poses_only:
+        if fit.config.refine_shape and stage.level >= 4:
             shape = fit.betas.clone().requires_grad_()
         return StageRun(stage, number, _optimizer(fit, shape), shape, Schedule(stage.iterations))
 

@@ -55,7 +55,7 @@ def state_of(fit: Fit) -> dict[str, Any]:
         "parameters": {name: value.detach() for name, value in p.leaves().items()},
         "fit": {"betas": fit.betas, "trust": fit.trust, "level": fit.level, "losses": fit.losses},
         "generator": fit.generator.get_state(),
-        "pose": fit.pose.corrections.state(),
+        "pose": fit.pose.state(),
         "exposure": fit.exposure.state(),
         "stage": {"number": run.number, "step": run.step, "order": run.order, "seen_db": run.seen_db},
         "flat_at": run.schedule.flat_at,
@@ -72,9 +72,9 @@ def put_state(fit: Fit, state: dict[str, Any]) -> int:
     fit.ties = Ties.between(fit.rig.binding, fit.rig.neighbors(), fit.config.weights, fit.trust)
     number = state["stage"]["number"]
     stage = fit.config.stages[number]
-    fit.parameters = GaussianParameters(**state["parameters"]).require_gradients(not stage.poses_only)
+    fit.parameters = GaussianParameters(**state["parameters"]).require_gradients()
     fit.generator.set_state(state["generator"])
-    fit.pose.corrections.put_state(state["pose"])
+    fit.pose.put_state(state["pose"])
     fit.exposure.put_state(state["exposure"])
     run = fit.run = StageRun.start(fit, stage, number)
     for name, value in state["stage"].items():

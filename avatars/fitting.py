@@ -28,6 +28,7 @@ from avatars.fit_stage import StageRun, Watch
 from avatars.fit_target import Comparison, crop_difference
 from avatars.gaussian_parameters import GaussianParameters, on_the_surface, refined
 from avatars.gaussians import Gaussians
+from avatars.image_motion import ImageMotion
 from avatars.metrics import Scores
 from avatars.motion import Motion
 from avatars.pose_refinement import PoseRefinement
@@ -44,8 +45,8 @@ if TYPE_CHECKING:
 
 COLOR_FRAMES = 36
 """At most so many frames give the first colors."""
-POLISH = 0.5
-"""Rate at which poses alone are refined, against that of refining them with the Gaussians."""
+ROW_RATE = {8: 1.5, 4: 1.5, 2: 1.0, 1: 0.3}
+"""By level: steps of poses and exposures follow the resolution, and the last stage polishes."""
 WATCH_EVERY = 200
 """Iterations between two looks at held-out frames in the last stage."""
 
@@ -95,7 +96,7 @@ class Fit:
     def start(config: FitConfig, body: Body, crops: CropStack, train: list[int], motion: Motion) -> Fit:
         """No Gaussians yet. `motion` has the frames of `crops`."""
         rows = motion[torch.tensor(train)]
-        pose = PoseRefinement.of(rows, rotation_lr=0.01, transl_lr=0.005, decay=0.2, smoothness=2.0)
+        pose = PoseRefinement.of(rows, decay=0.2, smoothness=2.0)
         exposure = RowAdam(len(train), torch.full((3,), 0.002), decay=2.0, smoothness=20.0)
         generator = torch.Generator().manual_seed(config.seed)
         betas = torch.zeros(body.n_betas)
@@ -139,8 +140,6 @@ def fit_avatar(
     watch = Watch(motion, unscored(held_out, config))
     for number in range(keeper.restore(fit), len(config.stages)):
         stage = config.stages[number]
-        if stage.poses_only and not config.refine_pose:
-            continue
         with clock.stage(name_of(stage)):
             if fit.run is None:
                 enter(fit, stage, number)
@@ -191,19 +190,11 @@ def held_out_frames(n: int, config: FitConfig) -> list[int]:
 
 def name_of(stage: Stage) -> str:
     """For clocks and progress bars."""
-    return f"{'poses' if stage.poses_only else 'fit'} 1/{stage.level}"
+    return f"fit 1/{stage.level}"
 
 
 def enter(fit: Fit, stage: Stage, number: int) -> None:
-    """Make the stage's Gaussians: from those of the stage before, with colors projected anew at the poses of now.
-
-    A stage that refines poses alone keeps those of the stage before.
-    """
-    if stage.poses_only:
-        assert fit.parameters is not None
-        fit.parameters = fit.parameters.require_gradients(False)
-        fit.run = StageRun.start(fit, stage, number)
-        return
+    """Make the stage's Gaussians: from those of the stage before, with colors projected anew at the poses of now."""
     count = max(int(fit.config.count * stage.density), 200)
     binding = spread_over(fit.body, fit.body.shaped(fit.betas)[0], count)
     rig = Rig.build(fit.body, binding, fit.betas)
@@ -258,17 +249,15 @@ def run_stage(fit: Fit, watch: Watch, keeper: Keeper) -> None:
     run = fit.run
     assert run is not None and fit.rig is not None
     stage = run.stage
-    fit.pose.corrections.spread = 0.6 if stage.level > 1 else 0.0
-    last = [s for s in fit.config.stages if not s.poses_only][-1]
-    iterate = _refine_poses if stage.poses_only else _iterate
+    fit.pose.corrections.spread = 0.3 if stage.level > 1 else 0.0
     for _ in progress(run.steps(), name_of(stage), stage.iterations - run.step):
         rate = 0.1 ** run.schedule.share(run.step)
         for group in run.optimizer.param_groups:
             group["lr"] = group["base_lr"] * rate
         rows = run.next_rows(len(fit.train), fit.generator)
-        fit.losses.append(iterate(fit, run, rows, rate))
+        fit.losses.append(_iterate(fit, run, rows, rate))
         run.step += 1
-        if stage is last and run.step % WATCH_EVERY == 0:
+        if stage is fit.config.stages[-1] and run.step % WATCH_EVERY == 0:
             watch.look(fit, run)
         keeper.keep(fit)
     if run.shape is not None:
@@ -302,27 +291,12 @@ def _iterate(fit: Fit, run: StageRun, rows: Tensor, rate: float) -> float:
     run.optimizer.step()
     with torch.no_grad():
         p.albedo.clamp_(0.0, 1.0)
-    row_rate = max(rate, 0.2) * (1.0 if stage.level > 1 else 0.3)  # the last stage polishes
+    row_rate = max(rate, 0.2) * ROW_RATE[stage.level]
     if config.refine_pose and correction.grad is not None:
-        fit.pose.corrections.step(rows, correction.grad, row_rate)
+        moves = ImageMotion.of(rig, p.offsets.detach(), posed, crops.camera)
+        fit.pose.step(rows, correction.grad, moves, row_rate)
     if config.exposure and exposure.grad is not None:
         fit.exposure.step(rows, exposure.grad, row_rate)
-    return float(loss.detach())
-
-
-def _refine_poses(fit: Fit, run: StageRun, rows: Tensor, rate: float) -> float:
-    """One step of the poses of a batch of rows, over the room where it is known."""
-    config, rig, p = fit.config, fit.rig, fit.parameters
-    assert rig is not None and p is not None
-    crops = fit.crops.take_bytes([fit.train[row] for row in rows.tolist()], run.stage.level)
-    correction = fit.pose.corrections.leaf(rows)
-    posed = fit.pose.pose(fit.body, fit.betas, rows, correction)
-    render = draw(rig, p, posed, crops.camera, fit.exposure.values[rows], shade=config.shading)
-    how = Comparison(True, config.weights.ssim, config.weights.mask)
-    loss = crop_difference(render, crops, torch.zeros(len(rows), 3), how)
-    loss.backward()
-    assert correction.grad is not None
-    fit.pose.corrections.step(rows, correction.grad, POLISH * rate)
     return float(loss.detach())
 
 

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from avatars.body import Body, PosedBody
+from avatars.image_motion import ImageMotion
 from avatars.motion import JAW, LEFT_EYE, N_JOINTS, RIGHT_EYE, Motion
 from avatars.rotations import axis_angle_from_matrix, matrix_from_axis_angle
-from avatars.row_adam import RowAdam
+from avatars.row_adam import Rows
 
 WIDTH = N_JOINTS * 3 + 3
 """Numbers per frame: 55 rotations (axis-angle, added) and a translation (m)."""
 STEADY = 0.6
 """How far a held-out pose is moved from its tracked place to that between its neighbors' refined poses."""
+STEP_MM = 3.6
+"""How far a step moves the picture, root mean square over the body."""
+FARTHEST = 3.0
+RECENT = 0.95
+"""Share of what a running mean keeps per step."""
 NEAR_S = 0.2
 """Frames at most this far apart hardly differ in how the person moves between them."""
 
@@ -26,19 +33,45 @@ class PoseRefinement:
     """Tracked frames and the correction of each, trained a few frames at a time."""
 
     motion: Motion
-    corrections: RowAdam
+    corrections: Rows
+    length: float = 0.0
+    """Running mean of the steps' squared lengths (`ImageMotion.even_step`)."""
+    steps: int = 0
 
     @staticmethod
-    def of(
-        motion: Motion, *, rotation_lr: float, transl_lr: float, decay: float, smoothness: float, spread: float = 0.0
-    ) -> PoseRefinement:
-        """No corrections yet. Learning rates in radians and meters; face and eyes are left as tracked."""
-        lr = torch.full((WIDTH,), rotation_lr)
-        lr[-3:] = transl_lr
+    def of(motion: Motion, *, decay: float = 0.0, smoothness: float = 0.0) -> PoseRefinement:
+        """No corrections yet. `decay` and `smoothness` (`Rows`) are weaker for fingers; jaw and eyes are left as
+        tracked."""
+        lr = torch.full((WIDTH,), 0.01)
+        lr[-3:] = 0.005
         rows = lr[:-3].view(N_JOINTS, 3)
-        rows[25:55] *= 0.5  # fingers: small in the image, easily led astray
+        rows[25:55] *= 0.5
         rows[[JAW, LEFT_EYE, RIGHT_EYE]] = 0.0
-        return PoseRefinement(motion, RowAdam(len(motion), lr, decay=decay, smoothness=smoothness, spread=spread))
+        return PoseRefinement(motion, Rows(len(motion), lr, decay=decay, smoothness=smoothness))
+
+    def step(
+        self, rows: Int[Tensor, " b"], gradient: Float[Tensor, "b width"], moves: ImageMotion, rate: float = 1.0
+    ) -> None:
+        """Move different rows down their gradients, so that the picture moves by about `STEP_MM` times `rate`.
+
+        A frame whose gradient is longer than is usual lately moves more, at most `FARTHEST` times as far.
+        """
+        step, length = moves.even_step(gradient)
+        self.steps += 1
+        self.length += (float(length.mean()) - self.length) * (1 - RECENT)
+        usual = max(self.length / (1 - RECENT**self.steps), 1e-30)
+        reach = (length / usual).sqrt().clamp_min(1e-9)
+        step = step * ((reach.clamp_max(FARTHEST) / reach) / usual**0.5)[:, None]
+        self.corrections.move(rows, -STEP_MM * step, rate)
+
+    def state(self) -> dict[str, Any]:
+        """Everything that steps change."""
+        return {"rows": self.corrections.state(), "length": self.length, "steps": self.steps}
+
+    def put_state(self, state: dict[str, Any]) -> None:
+        """Back to where `state` was taken."""
+        self.corrections.put_state(state["rows"])
+        self.length, self.steps = state["length"], state["steps"]
 
     def pose(
         self, body: Body, betas: Tensor, rows: Int[Tensor, " b"], corrections: Float[Tensor, "b width"]

@@ -15,11 +15,32 @@ def matrix_from_axis_angle(axis_angle: Float[Tensor, "*batch 3"]) -> Float[Tenso
     angle = safe.sqrt()
     a = torch.where(small, 1.0 - squared / 6.0, torch.sin(angle) / angle)
     b = torch.where(small, 0.5 - squared / 24.0, (1.0 - torch.cos(angle)) / safe)
-    x, y, z = axis_angle.unbind(-1)
-    o = torch.zeros_like(x)
-    K = torch.stack([o, -z, y, z, o, -x, -y, x, o], -1).reshape(*axis_angle.shape[:-1], 3, 3)
+    K = _cross_product_matrix(axis_angle)
     eye = torch.eye(3, dtype=axis_angle.dtype, device=axis_angle.device)
     return eye + a[..., None, None] * K + b[..., None, None] * (K @ K)
+
+
+def right_jacobian(axis_angle: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:
+    """How a rotation turns about axes of its own when its axis-angle is added to (Sola et al. 2018, equation 143).
+
+    R(a + e) = R(a) R(J e) to first order in e.
+    """
+    squared = axis_angle.square().sum(-1)
+    small = squared < 1e-6
+    safe = torch.where(small, torch.ones_like(squared), squared)
+    angle = safe.sqrt()
+    a = torch.where(small, 0.5 - squared / 24.0, (1.0 - torch.cos(angle)) / safe)
+    b = torch.where(small, 1.0 / 6.0 - squared / 120.0, (angle - torch.sin(angle)) / (safe * angle))
+    K = _cross_product_matrix(axis_angle)
+    eye = torch.eye(3, dtype=axis_angle.dtype, device=axis_angle.device)
+    return eye - a[..., None, None] * K + b[..., None, None] * (K @ K)
+
+
+def _cross_product_matrix(vector: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:
+    """K with K @ x = cross(vector, x)."""
+    x, y, z = vector.unbind(-1)
+    o = torch.zeros_like(x)
+    return torch.stack([o, -z, y, z, o, -x, -y, x, o], -1).reshape(*vector.shape[:-1], 3, 3)
 
 
 def quaternion_from_matrix(matrix: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 4"]:

@@ -15,6 +15,7 @@ from avatars.crops import Crops
 from avatars.drawing import draw
 from avatars.fit_config import FitConfig
 from avatars.fit_target import Comparison, crop_difference
+from avatars.image_motion import ImageMotion
 from avatars.metrics import NoiselessScores, Scores, psnr, ssim
 from avatars.motion import Motion
 from avatars.pose_refinement import PoseRefinement, between, carried_over
@@ -75,16 +76,13 @@ def score_held_out(fit: Fit, motion: Motion, held_out: list[int]) -> tuple[Score
         return None, whole
     chosen = scored(held_out, fit.config)
     exposures = between(fit.exposure.values, tracked.times_s, motion.times_s[torch.tensor(chosen)])
-    refinement = PoseRefinement.of(
-        whole[torch.tensor(chosen)], rotation_lr=0.003, transl_lr=0.0015, decay=0.1, smoothness=0.0
-    )
-    refinement.corrections.inherit_scale(fit.pose.corrections)
     frames: list[FrameScores] = []
     for row, i in enumerate(progress(chosen, "score held-out frames")):
         crop, clean, exposure = fit.crops.over_truth(i), fit.crops.without_noise(i), exposures[row : row + 1]
-        plain = _drawn(fit, refinement, row, crop, exposure)
-        fit_pose(fit, refinement, row, i, exposure)
-        frames.append(FrameScores.of(plain, _drawn(fit, refinement, row, crop, exposure), crop, clean))
+        here = whole[torch.tensor([i])]
+        poses = PoseRefinement.of(here), pose_fitted(fit, here, i, exposure)
+        plain, fitted = (_drawn(fit, pose, 0, crop, exposure) for pose in poses)
+        frames.append(FrameScores.of(plain, fitted, crop, clean))
     background = "true" if fit.crops.truth is not None else fit.crops.background
     return _scores(frames, background), whole
 
@@ -107,30 +105,32 @@ def drawn_as_tracked(fit: Fit, motion: Motion, chosen: list[int], crops: list[Cr
     if fit.config.refine_pose:
         wanted = carried_over(train, fit.pose.refined(), wanted)
     exposures = between(fit.exposure.values, train.times_s, wanted.times_s)
-    poses = PoseRefinement.of(wanted, rotation_lr=0.0, transl_lr=0.0, decay=0.0, smoothness=0.0)
+    poses = PoseRefinement.of(wanted)
     return [_drawn(fit, poses, row, crop, exposures[row : row + 1]) for row, crop in enumerate(crops)]
 
 
-def fit_pose(fit: Fit, refinement: PoseRefinement, row: int, i: int, exposure: Float[Tensor, "1 3"]) -> None:
-    """Fit the pose of one frame to its crop; Gaussians, shape, light and exposure stay as they are."""
+def pose_fitted(fit: Fit, here: Motion, i: int, exposure: Float[Tensor, "1 3"]) -> PoseRefinement:
+    """The pose `here` (one frame) fitted to crop `i`; Gaussians, shape, light and exposure stay as they are."""
     assert fit.rig is not None and fit.parameters is not None
-    frozen = fit.parameters.require_gradients(False)
-    rows = torch.tensor([row])
-    best, best_loss = refinement.corrections.values[rows].clone(), math.inf
+    frozen, row = fit.parameters.require_gradients(False), torch.tensor([0])
+    pose = PoseRefinement.of(here)
+    best, best_loss = pose.corrections.values.clone(), math.inf
     for level, iterations in POSE_STEPS:
         crop = fit.crops.take_bytes([i], level)
         how = Comparison(over_plate=True, ssim_weight=0.2, mask_weight=0.1)
         for step in range(iterations):
-            correction = refinement.corrections.leaf(rows)
-            posed = refinement.pose(fit.body, fit.betas, rows, correction)
+            correction = pose.corrections.leaf(row)
+            posed = pose.pose(fit.body, fit.betas, row, correction)
             render = draw(fit.rig, frozen, posed, crop.camera, exposure, shade=fit.config.shading)
             loss = crop_difference(render, crop, torch.zeros(1, 3), how)
             loss.backward()
             if level == POSE_STEPS[-1][0] and float(loss.detach()) < best_loss:
                 best, best_loss = correction.detach().clone(), float(loss.detach())
             assert correction.grad is not None
-            refinement.corrections.step(rows, correction.grad, (level / 2) * (1 - 0.9 * step / iterations))
-    refinement.corrections.values[rows] = best
+            moves = ImageMotion.of(fit.rig, frozen.offsets, posed, crop.camera)
+            pose.step(row, correction.grad, moves, (level / 2) * (1 - 0.9 * step / iterations))
+    pose.corrections.values = best
+    return pose
 
 
 @torch.no_grad()

@@ -19,7 +19,7 @@ from avatars.fit_stage import Schedule
 from avatars.fit_state import Keeper
 from avatars.fitting import FitResult, fit_avatar
 
-CONFIG = replace(TINY, stages=(Stage(4, 0.3, 6, 2), Stage(2, 0.3, 4, 2, poses_only=True), Stage(1, 0.5, 10)))
+CONFIG = replace(TINY, stages=(Stage(4, 0.3, 6, 2), Stage(2, 0.3, 4, 2), Stage(1, 0.5, 10)))
 KILLED = """
 import os, signal, sys
 from pathlib import Path

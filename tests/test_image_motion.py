@@ -1,0 +1,104 @@
+"""How far the picture moves when joints turn, and steps of the pose that move it evenly."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from made_up_turn import BETAS
+
+from avatars.binding import spread_over
+from avatars.body import JOINT_NAMES, Body, PosedBody
+from avatars.camera import Camera
+from avatars.image_motion import POINTS, ImageMotion
+from avatars.motion import JAW
+from avatars.rig import Rig
+from avatars.rotations import matrix_from_axis_angle, right_jacobian
+
+FOCAL_PX, DISTANCE_M = 600.0, 3.0
+
+
+@pytest.fixture(scope="module")
+def body() -> Body:
+    return Body.load()
+
+
+@pytest.fixture(scope="module")
+def rig(body: Body) -> Rig:
+    return Rig.build(body, spread_over(body, body.shaped(BETAS)[0], 1200), BETAS)
+
+
+@pytest.fixture(scope="module")
+def camera() -> Camera:
+    T = torch.diag(torch.tensor([1.0, -1.0, -1.0, 1.0]))
+    T[2, 3] = DISTANCE_M
+    return Camera(torch.tensor([[FOCAL_PX, 0, 128], [0, FOCAL_PX, 128], [0, 0, 1.0]]), T, (256, 256))
+
+
+def poses(frames: int = 2) -> torch.Tensor:
+    return 0.4 * torch.randn(frames, 55, 3, generator=torch.Generator().manual_seed(1))
+
+
+def seen_mm(rig: Rig, camera: Camera, posed: PosedBody) -> tuple[torch.Tensor, torch.Tensor]:
+    """Where points on the surface are seen, and the millimeters that a pixel is at their distance."""
+    points = rig.pose(posed, torch.zeros_like(rig.surface), torch.tensor([[1.0, 0, 0, 0]]).expand(len(rig.surface), 4))
+    chosen = torch.linspace(0, len(rig.surface) - 1, POINTS).round().long()
+    means = points.means[:, chosen]
+    depth = (means @ camera.T_cam_world[:3, :3].T + camera.T_cam_world[:3, 3])[..., 2]
+    return camera.project(means), 1000 * depth / FOCAL_PX
+
+
+@pytest.mark.parametrize(
+    "joint", ["pelvis", "spine2", "left_hip", "right_knee", "left_shoulder", "right_elbow", "head"]
+)
+def test_the_picture_moves_as_it_does_when_a_joint_is_turned(body: Body, rig: Rig, camera: Camera, joint: str) -> None:
+    pose, j, e = poses(), JOINT_NAMES.index(joint), 2e-3
+    moves = ImageMotion.of(rig, torch.zeros_like(rig.surface), body.pose(pose, BETAS), camera)
+    for axis in range(3):
+        turn = torch.zeros_like(pose)
+        turn[:, j, axis] = e
+        (after, mm), (before, _) = (seen_mm(rig, camera, body.pose(pose + s * turn, BETAS)) for s in (1, -1))
+        expected = (after - before) / (2 * e) * mm[..., None]
+        off = (moves.joints[:, :, :, j, axis] - expected).square().mean().sqrt()
+        assert off < 0.05 * expected.square().mean().sqrt()  # what a joint takes along is blended in part
+
+
+def test_the_picture_moves_with_the_body(body: Body, rig: Rig, camera: Camera) -> None:
+    pose, step = poses(), torch.tensor([0.002, -0.001, 0.003])
+    moves = ImageMotion.of(rig, torch.zeros_like(rig.surface), body.pose(pose, BETAS), camera)
+    transl = torch.zeros(2, 3)
+    (after, mm), (before, _) = (seen_mm(rig, camera, body.pose(pose, BETAS, transl + s * step)) for s in (1, -1))
+    expected = (after - before) / 2 * mm[..., None]
+    assert float((moves.transl @ step - expected).abs().max()) < 0.02
+
+
+def test_an_even_step_is_as_long_in_the_picture_as_it_says(body: Body, rig: Rig, camera: Camera) -> None:
+    """What is left of it beside stiffness: a gradient that asks the root alone to turn is met nearly in full."""
+    moves = ImageMotion.of(rig, torch.zeros_like(rig.surface), body.pose(poses(), BETAS), camera)
+    sway = moves.joints[:, :, :, 0, 2]  # the picture turns about the root's third axis
+    error = torch.einsum("bnp,bnpjd->bjd", sway, moves.joints) / POINTS
+    gradient = torch.cat([error, torch.einsum("bnp,bnpd->bd", sway, moves.transl)[:, None] / POINTS], 1)
+    step, length = moves.even_step(gradient.flatten(1))
+    moved = torch.einsum("bnpjd,bjd->bnp", moves.joints, step[:, :-3].view(2, 55, 3))
+    moved = moved + torch.einsum("bnpd,bd->bnp", moves.transl, step[:, -3:])
+    assert float((moved - sway).norm() / sway.norm()) < 0.1
+    assert torch.allclose(length.sqrt(), sway.square().sum((1, 2)).div(POINTS).sqrt(), rtol=0.1)
+
+
+def test_steps_are_linear_in_the_gradient_and_leave_the_face(body: Body, rig: Rig, camera: Camera) -> None:
+    """Doubling all gradients doubles the step, whose length doubles squared; jaw and eyes never move."""
+    moves = ImageMotion.of(rig, torch.zeros_like(rig.surface), body.pose(poses(), BETAS), camera)
+    gradient = torch.randn(2, 168, generator=torch.Generator().manual_seed(0))
+    (step, length), (double, longer) = moves.even_step(gradient), moves.even_step(2 * gradient)
+    assert torch.allclose(double, 2 * step, rtol=1e-4) and torch.allclose(longer, 4 * length, rtol=1e-4)
+    assert not step.view(2, 56, 3)[:, JAW : JAW + 3].any()
+    assert bool((length > 0).all())
+
+
+def test_the_right_jacobian_is_that_of_the_exponential_map() -> None:
+    g = torch.Generator().manual_seed(0)
+    turn = torch.randn(200, 3, generator=g, dtype=torch.double)
+    turn[:20] *= 1e-5
+    step = 1e-5 * torch.randn(200, 3, generator=g, dtype=torch.double)
+    own = (right_jacobian(turn) @ step[..., None])[..., 0]
+    expected = matrix_from_axis_angle(turn) @ matrix_from_axis_angle(own)
+    assert float((matrix_from_axis_angle(turn + step) - expected).abs().max()) < 1e-9
