@@ -305,12 +305,15 @@ class EdgeContrast:
     @staticmethod
     def of(image: Float[Tensor, "8 height width"]) -> EdgeContrast:
         """Compare what lies inside a mask (0 to 255) with what lies behind its edge; means are taken at a quarter of
-        the resolution."""
+        the resolution. What is too thin to have an inside, such as a hand, is where the mask shows no room."""
         small = F.avg_pool2d(image[None], 4)[0]
         radius = max(round(EDGE_BAND * max(small.shape[1:])), 1)
         inside = (-dilated(-small[3:4], radius)[0] > 200).float()
-        person, some_person = _mean_around(small[:3], inside, 2 * radius + 1)
         around, some_room = _mean_around(small[4:7], (small[7] > 254).float(), 2 * radius + 1)
+        person, some_person = _mean_around(small[:3], inside, 2 * radius + 1)
+        unlike = (small[:3] - torch.where(small[7] > 254, small[4:7], around)).abs().amax(0) > TOLD[0]
+        thin, some_thin = _mean_around(small[:3], ((small[3] > 200) & unlike).float(), 2 * radius + 1)
+        person, some_person = torch.where(some_person, person, thin), some_person | some_thin
         both = (some_person & some_room).float()
         coarse = torch.cat([person, around, both[None], inside[None]])[None]
         fine = F.interpolate(coarse, image.shape[1:], mode="bilinear", align_corners=False)[0]

@@ -32,18 +32,18 @@ class FitTarget:
 
         Over the room no mask is needed at the silhouette: the frame itself is the target near the person, and the empty
         room away from it, so that shadows and passers-by are not fitted. Over a color the soft mask cuts the person
-        out, and its edge counts little.
+        out, and its edge counts little; where the room is known, its share of an edge's pixel is taken out.
         """
         fill = colors[:, :, None, None]
-        mask = crops.mask[:, None]
-        cut_out = mask * crops.rgb + (1 - mask) * fill
+        mask, room = crops.mask[:, None], crops.known[:, None] > 0
+        person = torch.where(room, (crops.rgb - (1 - mask) * crops.plate).clamp_min(0).minimum(mask), mask * crops.rgb)
+        cut_out = person + (1 - mask) * fill
         if not over_plate:
             return FitTarget(cut_out, fill.expand_as(crops.rgb), crops.sure, crops.mask, crops.sure)
         near = crops.near[:, None]
         in_room = near * crops.rgb + (1 - near) * crops.plate
-        known = crops.known[:, None] > 0
-        image = torch.where(known, in_room, cut_out)
-        background = torch.where(known, crops.plate, fill)
+        image = torch.where(room, in_room, cut_out)
+        background = torch.where(room, crops.plate, fill)
         weight = torch.where(crops.known > 0, crops.inside, crops.sure)
         return FitTarget(image, background, weight, crops.mask, crops.sure)
 

@@ -16,12 +16,15 @@ inline __attribute__((always_inline)) PixelTarget pixel_target(const LossFrame& 
     const int64_t plane = static_cast<int64_t>(f.width) * f.height;
     const uint8_t* b = f.bytes + i;
     const float mask = b[3 * plane] * kPerByte, near = b[9 * plane] * kPerByte;
-    const bool known = f.over_plate & (b[7 * plane] == 255);
-    const float share = known ? near : mask;
+    const bool room = b[7 * plane] == 255, known = f.over_plate & room;
     PixelTarget t;
     for (int c = 0; c < 3; ++c) {
-        t.background[c] = known ? b[(4 + c) * plane] * kPerByte : f.fill[c];
-        t.image[c] = share * (b[c * plane] * kPerByte) + (1.0f - share) * t.background[c];
+        const float rgb = b[c * plane] * kPerByte, plate = b[(4 + c) * plane] * kPerByte;
+        const float cut = rgb - (1.0f - mask) * plate, person = cut < 0.0f ? 0.0f : cut < mask ? cut : mask;
+        t.background[c] = known ? plate : f.fill[c];
+        t.image[c] = known  ? near * rgb + (1.0f - near) * plate
+                     : room ? person + (1.0f - mask) * f.fill[c]
+                            : mask * rgb + (1.0f - mask) * f.fill[c];
     }
     t.weight = (known ? b[10 * plane] : b[8 * plane]) * kPerByte;
     return t;
