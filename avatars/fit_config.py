@@ -39,6 +39,8 @@ class FitWeights:
     """How much stiffer hands are tied than the rest."""
     pull: float = 0.0005
     """Offsets towards the body's surface, per spacing; more on hands and face."""
+    opaque: float = 0.1
+    """Of minus the logarithm of opacities: where frames disagree, a surface would else turn into holes and veils."""
     shrink: float = 0.5
     """Against Gaussians that grow beyond twice their spacing."""
 

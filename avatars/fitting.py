@@ -285,8 +285,10 @@ def _iterate(fit: Fit, run: StageRun, rows: Tensor, rate: float) -> float:
     loss.backward()
     if run.step % 2:  # twice as much in every other step, to save time
         fit.ties.add_gradient(p, w.shrink, 2)
+    opacity = p.opacity_logits.detach().sigmoid()
+    assert p.opacity_logits.grad is not None and p.offsets.grad is not None
+    p.opacity_logits.grad -= w.opaque / len(opacity) * (1 - opacity)
     if stage.level >= 2:  # thinner than a pixel or a Gaussian: silhouettes would only eat fingers, noses and toes away
-        assert p.offsets.grad is not None
         p.offsets.grad[rig.binding.region >= FACE] = 0.0
     run.optimizer.step()
     with torch.no_grad():

@@ -329,7 +329,7 @@ def test_pose_refinement_undoes_a_wrong_pose(capture, body: Body) -> None:
     assert off_px(found) < 0.6 * off_px(track.motion)
 
 
-def test_wrong_poses_of_a_half_turn_grow_no_needles(capture, body: Body) -> None:
+def test_wrong_poses_of_a_half_turn_grow_no_needles_and_no_holes(capture, body: Body) -> None:
     jitter = 0.15 * torch.randn(FRAMES, 21, 3, generator=torch.Generator().manual_seed(0))
     poses = torch.cat(
         [capture.motion.poses[:, :1], capture.motion.poses[:, 1:22] + jitter, capture.motion.poses[:, 22:]], 1
@@ -342,6 +342,8 @@ def test_wrong_poses_of_a_half_turn_grow_no_needles(capture, body: Body) -> None
     )
     avatar = fit_avatar(capture.video, track, config=config, body=body).avatar
     longest = avatar.log_scales.exp().amax(1) / avatar.rig.neighbors().spacing_m
+    opacity = avatar.opacity_logits.sigmoid()
+    assert opacity.quantile(0.05) > 0.9  # 0.999, and 0.03 without the weight against what is not opaque
     assert longest.quantile(0.99) < 2.25  # spacings; 2.07, and 2.5 with a twenty-fifth of the weight against growing
 
 
