@@ -291,8 +291,7 @@ def _iterate(fit: Fit, run: StageRun, rows: Tensor, rate: float) -> float:
     if stage.level >= 2:  # thinner than a pixel or a Gaussian: silhouettes would only eat fingers, noses and toes away
         p.offsets.grad[rig.binding.region >= FACE] = 0.0
     run.optimizer.step()
-    with torch.no_grad():
-        p.albedo.clamp_(0.0, 1.0)
+    p.keep_possible(fit.ties.spacing_m)
     row_rate = max(rate, 0.2) * ROW_RATE[stage.level]
     if config.refine_pose and correction.grad is not None:
         moves = ImageMotion.of(rig, p.offsets.detach(), posed, crops.camera)

@@ -18,6 +18,9 @@ FLATNESS = 0.3
 """Standard deviation along the normal, relative to that along the surface, at the start."""
 WIDTH_PER_SPACING = 0.75
 """Standard deviation along the surface, relative to the spacing: neighbors overlap with no hole between."""
+LEAST_WIDTH_PER_SPACING = 0.5
+"""Standard deviation along the surface below which neighbors no longer meet: where clothes slide over skin, frames that
+disagree would else shrink both away, and leave a hole."""
 START_OPACITY = 0.9
 
 
@@ -35,6 +38,13 @@ class GaussianParameters:
     def leaves(self) -> dict[str, Tensor]:
         """Name -> tensor."""
         return {name: getattr(self, name) for name in self.__slots__}
+
+    @torch.no_grad()
+    def keep_possible(self, spacing_m: Float[Tensor, " n"]) -> None:
+        """Back to colors in [0, 1] and to widths that leave no holes."""
+        self.albedo.clamp_(0.0, 1.0)
+        widths = self.log_scales[:, :2]
+        torch.maximum(widths, (LEAST_WIDTH_PER_SPACING * spacing_m).log()[:, None], out=widths)
 
     def require_gradients(self, required: bool = True) -> GaussianParameters:
         """The same tensors, made leaves that do or do not take gradients."""
