@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -74,3 +76,14 @@ def test_any_number_of_threads_gives_the_same_loss():
         torch.set_num_threads(before)
         results.append((loss.detach(), rgb.grad, alpha.grad))
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+def test_the_rooms_share_of_an_edge_is_not_laid_over_another_color() -> None:
+    planes = torch.zeros(1, 11, 4, 4, dtype=torch.uint8)
+    planes[:, 4:7], planes[:, [7, 8, 10]] = 200, 255  # the room, known
+    planes[:, :3], planes[:, 3] = (200 + 40) // 2, 128  # half of it, half a person of 40
+    known = Crops.of(CropBytes(planes, Camera.level(focal_px=5.0, size_hw=(4, 4), height_m=1.0, distance_m=3.0)))
+    target = FitTarget.of(known, torch.zeros(1, 3), over_plate=False)
+    assert float((255 * target.image - 20).abs().max()) < 1.0  # half a person over black: 60 with the room's share
+    unknown = replace(known, known=torch.zeros_like(known.known), plate=torch.zeros_like(known.plate))
+    assert float((255 * FitTarget.of(unknown, torch.zeros(1, 3), over_plate=False).image - 60).abs().max()) < 1.0

@@ -129,6 +129,20 @@ def test_the_ties_gradient_is_that_of_their_energy(body: Body) -> None:
         assert float((leaf.grad - wanted).abs().max()) < 1e-4 * float(wanted.abs().max())
 
 
+def test_gaussians_keep_colors_and_widths_that_leave_no_holes(body: Body) -> None:
+    rig = Rig.build(body, spread_over(body, body.shaped(BETAS)[0], 400), BETAS)
+    neighbors = rig.neighbors()
+    p = on_the_surface(rig, neighbors)
+    wide = p.log_scales[0].clone()
+    p.log_scales[1:] -= 3.0
+    p.albedo[0], p.albedo[1] = 1.5, -0.5
+    p.keep_possible(neighbors.spacing_m)
+    assert torch.equal(p.log_scales[0], wide)
+    width = p.log_scales[1:].exp() / neighbors.spacing_m[1:, None]
+    assert torch.allclose(width[:, :2], torch.tensor(0.5)) and bool((width[:, 2] < 0.1).all())
+    assert p.albedo[:2, 0].tolist() == [1.0, 0.0]
+
+
 # Poses
 
 
@@ -255,6 +269,15 @@ def test_a_mask_is_cut_back_where_the_room_is_known_only_beside_it() -> None:
     image[:3], image[4:7], image[7] = 60 + 140 * truth, 60, 255
     image[3, 58:142, 68:132] = 255
     image[4:8, 57:143, 67:133] = 0.0
+    assert torch.equal(matted(image, EdgeContrast.of(image)) / 255, truth)
+
+
+def test_room_beside_a_finger_is_cut_off_the_mask() -> None:
+    truth = torch.zeros(200, 200)
+    truth[60:140, 94:98] = 1.0
+    image = torch.zeros(8, 200, 200)
+    image[:3], image[4:7], image[7] = 60 + 140 * truth, 60, 255
+    image[3, 58:142, 91:101] = 255  # too thin to have an inside at a quarter of the resolution
     assert torch.equal(matted(image, EdgeContrast.of(image)) / 255, truth)
 
 
