@@ -22,6 +22,7 @@ STEADY = 0.6
 STEP_MM = 3.6
 """How far a step moves the picture, root mean square over the body."""
 FARTHEST = 3.0
+"""How many times as far as usual one frame's step may move its picture."""
 RECENT = 0.95
 """Share of what a running mean keeps per step."""
 NEAR_S = 0.2
