@@ -14,6 +14,11 @@ from avatars.crops import Crops
 
 UNSEEN, TRUSTED = 0.02, 0.2
 """Shares of the coverage of what is seen well, up to which a color is a guess, and from which it is sure."""
+OWN, LENT = 0.25, 0.5
+"""Trust from which a point keeps the color that it was seen in, and from which that color is lent to what is not seen:
+at silhouettes it is half the room's."""
+SIDES_APART_M = 0.05
+"""How far apart nearby points count whose normals are at right angles: a skirt's inside is not its outside."""
 DEPTH_TOLERANCE_M = 0.025
 """How far behind the rendered depth a point may lie and still count as seen."""
 
@@ -93,24 +98,30 @@ def _observe(s: Sighting) -> tuple[Float[Tensor, "n 3"], Float[Tensor, " n"]]:
     return torch.stack([r, g, b], -1) / s.gain, weight
 
 
-def fill_unseen(seen: SeenColors, rest: Float[Tensor, "n 3"], *, k: int = 4) -> Float[Tensor, "n 3"]:
-    """Colors with every unseen point given the mean of its nearest well seen ones, or of their mirror images.
+def fill_unseen(
+    seen: SeenColors, rest: Float[Tensor, "n 3"], normals: Float[Tensor, "n 3"], *, k: int = 32
+) -> Float[Tensor, "n 3"]:
+    """Colors with every unseen point given the mean of its nearest well seen ones, or of their mirror images; what is
+    seen badly is drawn towards that mean, the more the worse it is seen.
 
-    The mirror plane is x = 0 of the T-pose: what only the left side shows is a better guess for the right than the
-    nearest color is.
+    `rest` and `normals` (unit) are in the axes of the T-pose. The mirror plane is x = 0: what only the left side shows
+    is a better guess for the right than the nearest color is.
     """
     from scipy.spatial import KDTree
 
-    good = ~seen.unseen
-    if not bool(good.any()):
+    if not bool((~seen.unseen).any()):
         return torch.full_like(seen.rgb, 0.5)
-    if bool(good.all()):
+    trust = seen.trust
+    own = ((trust - UNSEEN / TRUSTED) / (OWN - UNSEEN / TRUSTED)).clamp(0, 1)
+    source, asks = trust >= min(LENT, float(trust.max())), own < 1
+    if not bool(asks.any()):
         return seen.rgb
-    source, colors = rest[good], seen.rgb[good]
-    both = torch.cat([source, source * torch.tensor([-1.0, 1.0, 1.0])])
-    distance, index = KDTree(both.numpy()).query(rest[~good].numpy(), k=min(k, len(both)), workers=-1)
-    index = torch.from_numpy(index).reshape(len(distance), -1) % len(source)
-    weight = 1.0 / (torch.from_numpy(distance).float().reshape(len(distance), -1) + 1e-3) ** 2
+    place = torch.cat([rest, SIDES_APART_M / 2**0.5 * normals], -1)
+    lent = torch.cat([place[source], place[source] * torch.tensor([-1.0, 1.0, 1.0]).repeat(2)])
+    distance, index = KDTree(lent.numpy()).query(place[asks].numpy(), k=min(k, len(lent)), workers=-1)
+    weight = 1.0 / (torch.from_numpy(distance).float().reshape(len(index), -1) + 1e-3) ** 2
+    colors = seen.rgb[source][torch.from_numpy(index).reshape(len(index), -1) % int(source.sum())]
+    guess = (colors * weight[..., None]).sum(1) / weight.sum(1, keepdim=True)
     filled = seen.rgb.clone()
-    filled[~good] = (colors[index] * weight[..., None]).sum(1) / weight.sum(1, keepdim=True)
+    filled[asks] = torch.lerp(guess, seen.rgb[asks], own[asks, None])
     return filled

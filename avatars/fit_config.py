@@ -27,14 +27,17 @@ class Stage:
 class FitWeights:
     """Weights of the losses and of the ties between neighbors."""
 
-    ssim: float = 0.2
+    ssim: float = 0.4
     mask: float = 0.1
     smooth_offset: float = 0.03
     """Laplacian of offsets, per spacing."""
     smooth_scale: float = 0.01
     smooth_color: float = 0.001
+    flat: float = 0.003
+    """Of the squared sine between a Gaussian's thin axis and the surface's normal: plates on edge leave gaps through
+    which the far side shows, from where no frame looked."""
     rarely_seen: float = 0.5
-    """Added to the three above for what no frame shows well."""
+    """Added to the four above for what no frame shows well."""
     stiff_hands: float = 10.0
     """How much stiffer hands are tied than the rest."""
     pull: float = 0.0005

@@ -69,7 +69,7 @@ def put_state(fit: Fit, state: dict[str, Any]) -> int:
     for name, value in state["fit"].items():
         setattr(fit, name, value)
     fit.rig = Rig.build(fit.body, Binding(*state["binding"]), fit.betas)
-    fit.ties = Ties.between(fit.rig.binding, fit.rig.neighbors(), fit.config.weights, fit.trust)
+    fit.ties = Ties.between(fit.rig, fit.rig.neighbors(), fit.config.weights, fit.trust)
     number = state["stage"]["number"]
     stage = fit.config.stages[number]
     fit.parameters = GaussianParameters(**state["parameters"]).require_gradients()

@@ -208,9 +208,9 @@ def enter(fit: Fit, stage: Stage, number: int) -> None:
     fit.rig, fit.parameters, fit.level = rig, parameters, stage.level
     seen = look(fit, stage.level)
     if fit.config.color_init:
-        parameters.albedo = fill_unseen(seen, rig.surface + parameters.offsets).clamp(0, 1)
+        parameters.albedo = fill_unseen(seen, rig.surface, rig.normals).clamp(0, 1)
     fit.trust = seen.trust
-    fit.ties = Ties.between(binding, neighbors, fit.config.weights, fit.trust)
+    fit.ties = Ties.between(rig, neighbors, fit.config.weights, fit.trust)
     fit.parameters = parameters.require_gradients()
     fit.run = StageRun.start(fit, stage, number)
 
@@ -221,7 +221,7 @@ def finish(fit: Fit) -> None:
     assert fit.rig is not None and fit.parameters is not None
     seen = look(fit, fit.level)
     p = fit.parameters = fit.parameters.require_gradients(False)
-    p.albedo = fill_unseen(replace(seen, rgb=p.albedo), fit.rig.surface + p.offsets)
+    p.albedo = fill_unseen(replace(seen, rgb=p.albedo), fit.rig.surface, fit.rig.normals)
     fit.coverage = 1.0 - float(seen.unseen.float().mean())
 
 

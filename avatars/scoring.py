@@ -117,7 +117,7 @@ def pose_fitted(fit: Fit, here: Motion, i: int, exposure: Float[Tensor, "1 3"]) 
     best, best_loss = pose.corrections.values.clone(), math.inf
     for level, iterations in POSE_STEPS:
         crop = fit.crops.take_bytes([i], level)
-        how = Comparison(over_plate=True, ssim_weight=0.2, mask_weight=0.1)
+        how = Comparison(over_plate=True, ssim_weight=fit.config.weights.ssim, mask_weight=fit.config.weights.mask)
         for step in range(iterations):
             correction = pose.corrections.leaf(row)
             posed = pose.pose(fit.body, fit.betas, row, correction)

@@ -1,4 +1,4 @@
-"""Ties between neighboring Gaussians: how unlike its neighbors each one is, as a gradient ready to be added.
+"""Ties of Gaussians to their neighbors and the surface: how unlike them each one is, as a gradient ready to be added.
 
 The energy is quadratic, so that its gradient is two sums over neighbors, which our C++ takes: going through autograd
 costs ten times as much.
@@ -12,10 +12,11 @@ import torch
 from jaxtyping import Float, Int32
 from torch import Tensor
 
-from avatars.binding import FACE, FOOT, HAND, Binding, Neighbors
+from avatars.binding import FACE, FOOT, HAND, Neighbors
 from avatars.fit_config import FitWeights
 from avatars.gaussian_parameters import GaussianParameters
 from avatars.rasterizer.cpu import extension
+from avatars.rig import Rig
 
 PULL_BY_REGION = {HAND: 100.0, FACE: 20.0, FOOT: 3.0}
 
@@ -33,42 +34,47 @@ class Ties:
     weights: Float[Tensor, "n 9"]
     pull: Float[Tensor, "n 1"]
     """Weight of |offset|² (in spacings), besides: hands and face belong where the body has them."""
+    flat: Float[Tensor, " n"]
+    """Weight of the squared sine between third axis and normal, besides."""
+    normals: Float[Tensor, "n 3"]
+    """Of the surface, unit, in the axes of the T-pose."""
 
     @staticmethod
-    def between(
-        binding: Binding, neighbors: Neighbors, weights: FitWeights, trust: Float[Tensor, " n"] | None = None
-    ) -> Ties:
+    def between(rig: Rig, neighbors: Neighbors, weights: FitWeights, trust: Float[Tensor, " n"] | None = None) -> Ties:
         """Build the graph; hands get the stiffest offsets, and what is rarely seen (little `trust`) follows the rest.
 
         Adam moves what has a gradient in few frames far in each of them: a color seen twice at the silhouette would be
         that of the room behind.
         """
-        n, k = neighbors.index.shape
+        (n, k), region = neighbors.index.shape, rig.binding.region
         flat = neighbors.index.reshape(-1)
         begins = torch.zeros(n + 1, dtype=torch.int32)
         begins[1:] = torch.bincount(flat, minlength=n).cumsum(0)
         tied_by = torch.argsort(flat, stable=True) // k
         per_column = [weights.smooth_offset] * 3 + [weights.smooth_scale] * 3 + [weights.smooth_color] * 3
         table = torch.tensor(per_column).repeat(n, 1) / n
-        table[binding.region == HAND, :6] *= weights.stiff_hands
+        table[region == HAND, :6] *= weights.stiff_hands
+        flat = torch.full((n,), weights.flat / n)
         if trust is not None:
-            table += weights.rarely_seen * (1 - trust).square()[:, None] / n
+            rarely = weights.rarely_seen * (1 - trust).square() / n
+            table, flat = table + rarely[:, None], flat + rarely
         pull = torch.full((n, 1), weights.pull / n)
-        for region, factor in PULL_BY_REGION.items():
-            pull[binding.region == region] *= factor
-        return Ties(neighbors.index.int(), begins, tied_by.int(), neighbors.spacing_m, table, pull)
+        for where, factor in PULL_BY_REGION.items():
+            pull[region == where] *= factor
+        graph = neighbors.index.int(), begins, tied_by.int()
+        return Ties(*graph, neighbors.spacing_m, table, pull, flat, rig.normals.contiguous())
 
     @torch.no_grad()
     def add_gradient(self, p: GaussianParameters, shrink: float, times: float = 1.0) -> None:
         """Add `times` the energy's gradient to `p`'s, and that of Gaussians wider than twice their spacing."""
-        values = (p.offsets, p.log_scales, p.albedo)
+        values = (p.offsets, p.log_scales, p.albedo, p.quats)
         gradients = [value.grad for value in values]
         for tensor in (*values, *gradients):
             assert tensor is not None and tensor.is_contiguous()
         extension().add_ties(
             *(t.data_ptr() for t in (self.neighbors, self.begins, self.tied_by)),
             *self.neighbors.shape,
-            *(t.data_ptr() for t in (self.spacing_m, self.weights, self.pull)),
+            *(t.data_ptr() for t in (self.spacing_m, self.weights, self.pull, self.flat, self.normals)),
             *(shrink, times),
             *(t.data_ptr() for t in (*values, *gradients)),  # type: ignore[union-attr]
             torch.get_num_threads(),

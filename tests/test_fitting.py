@@ -27,7 +27,7 @@ from avatars.metrics import gaussian_window, psnr, ssim
 from avatars.motion import Motion
 from avatars.pose_refinement import between, carried_over
 from avatars.rig import Rig
-from avatars.rotations import matrix_from_axis_angle
+from avatars.rotations import matrix_from_axis_angle, matrix_from_quaternion
 from avatars.row_adam import RowAdam
 from avatars.ties import Ties
 
@@ -111,20 +111,23 @@ def test_the_ties_gradient_is_that_of_their_energy(body: Body) -> None:
     binding = spread_over(body, body.shaped(BETAS)[0], 400)
     rig = Rig.build(body, binding, BETAS)
     neighbors, weights = rig.neighbors(), FitConfig().weights
-    ties = Ties.between(binding, neighbors, weights)
+    ties = Ties.between(rig, neighbors, weights)
     g = torch.Generator().manual_seed(0)
     p = on_the_surface(rig, neighbors).require_gradients()
     with torch.no_grad():
         p.offsets.add_(torch.randn(400, 3, generator=g) * 0.01)
         p.albedo.add_(torch.randn(400, 3, generator=g) * 0.1)
+        p.quats.mul_(2.0).add_(torch.randn(400, 4, generator=g))
     scaled = p.offsets / neighbors.spacing_m[:, None]
     columns = torch.cat([scaled, p.log_scales, p.albedo], -1)
     energy = (ties.weights * laplacian(columns, neighbors.index).square()).sum() + (ties.pull * scaled.square()).sum()
-    expected = torch.autograd.grad(energy, [p.offsets, p.albedo])
+    cosine = (matrix_from_quaternion(p.quats)[..., 2] * rig.normals).sum(-1)
+    energy = energy + (ties.flat * (1 - cosine.square())).sum()
+    expected = torch.autograd.grad(energy, [p.offsets, p.albedo, p.quats])
     for leaf in p.leaves().values():
         leaf.grad = torch.zeros_like(leaf)
     ties.add_gradient(p, 0.0)
-    for leaf, wanted in zip((p.offsets, p.albedo), expected, strict=True):
+    for leaf, wanted in zip((p.offsets, p.albedo, p.quats), expected, strict=True):
         assert leaf.grad is not None
         assert float((leaf.grad - wanted).abs().max()) < 1e-4 * float(wanted.abs().max())
 
@@ -290,9 +293,18 @@ def test_means_over_squares_are_those_of_pooling() -> None:
 def test_unseen_points_take_the_color_of_their_mirror_image() -> None:
     rest = torch.tensor([[0.5, 0.0, 0.0], [-0.5, 0.0, 0.0], [0.0, 1.0, 0.0]])
     seen = SeenColors(torch.tensor([[0.9, 0.1, 0.1], [0.0, 0.0, 0.0], [0.2, 0.2, 0.2]]), torch.tensor([1.0, 0.0, 1.0]))
-    filled = fill_unseen(seen, rest)
+    filled = fill_unseen(seen, rest, torch.tensor([0.0, 0.0, 1.0]).expand(3, 3))
     assert torch.allclose(filled[1], seen.rgb[0], atol=0.01)
     assert torch.equal(filled[[0, 2]], seen.rgb[[0, 2]])
+
+
+def test_what_is_seen_badly_lends_no_color_and_takes_that_of_what_is_seen_well() -> None:
+    shares = torch.tensor([1.0] * 6 + [0.06, 0.035, 0.0])  # of the best coverage; the last lies behind the silhouette
+    rest = torch.stack([torch.zeros(9), 0.1 * torch.arange(9), torch.zeros(9)], -1)
+    rgb = torch.tensor([0.9] * 6 + [0.1, 0.2, 0.3])[:, None].expand(9, 3)
+    filled = fill_unseen(SeenColors(rgb, shares), rest, torch.tensor([0.0, 0.0, 1.0]).expand(9, 3))
+    assert torch.equal(filled[:7], rgb[:7]) and torch.allclose(filled[8], rgb[0])
+    assert torch.allclose(filled[7], torch.full((3,), 0.55), atol=0.01)  # halfway
 
 
 def test_every_eighth_frame_is_held_out() -> None:

@@ -371,6 +371,17 @@ double image_loss(const Loss& l, int threads) {
            l.mask_weight * sums.mask_error / sums.mask_weight;
 }
 
+// Adds weight * the gradient of sin^2 of the angle between a quaternion's third axis and a unit normal. With c the cosine,
+// c = a(q).n / |q|^2 where a is quadratic in q, so that dc/dq = (da/dq n - 2 c q) / |q|^2.
+static void add_tilt(const float* q, const float* n, float weight, float* v) {
+    const float w = q[0], x = q[1], y = q[2], z = q[3], length = w * w + x * x + y * y + z * z;
+    if (length <= 0.0f) return;
+    const float by[4] = {y * n[0] - x * n[1] + w * n[2], z * n[0] - w * n[1] - x * n[2],
+                         w * n[0] + z * n[1] - y * n[2], x * n[0] + y * n[1] + z * n[2]};
+    const float c = (w * by[0] + x * by[1] + y * by[2] + z * by[3]) / length;
+    for (int k = 0; k < 4; ++k) v[k] -= weight * 4 * c * (by[k] - c * q[k]) / length;
+}
+
 void add_ties(const Ties& t, int threads) {
     constexpr int kRow = 12;  // 9 numbers, padded
     static thread_local std::vector<float> memory;
@@ -414,6 +425,7 @@ void add_ties(const Ties& t, int threads) {
                 t.v_log_scales[3 * i + k] += t.times * (v[3 + k] + 2 * t.shrink / static_cast<float>(t.n) * excess);
                 t.v_colors[3 * i + k] += t.times * v[6 + k];
             }
+            add_tilt(t.quats + 4 * i, t.normals + 3 * i, t.times * t.flat[i], t.v_quats + 4 * i);
         }
     });
 }

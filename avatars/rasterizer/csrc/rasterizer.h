@@ -58,7 +58,8 @@ struct Loss {
 double image_loss(const Loss& loss, int threads);
 
 // Ties between neighbors (ties.py): the gradient of weight * |value - mean of the neighbors' values|^2 over offsets (in
-// spacings), logarithms of scales and colors, three numbers each, and of pull * |offset|^2, added to what is there.
+// spacings), logarithms of scales and colors, three numbers each, of pull * |offset|^2, and of flat * sin^2 of the angle
+// between a Gaussian's third axis and its normal, added to what is there.
 struct Ties {
     const int32_t* neighbors;  // n x k
     const int32_t* begins;     // n + 1: each one's first place in the next
@@ -68,9 +69,11 @@ struct Ties {
     const float* spacing_m;  // n
     const float* weights;    // n x 9
     const float* pull;       // n
+    const float* flat;       // n
+    const float* normals;    // n x 3
     float shrink, times;     // against scales of more than twice the spacing
-    const float *offsets, *log_scales, *colors;
-    float *v_offsets, *v_log_scales, *v_colors;
+    const float *offsets, *log_scales, *colors, *quats;  // quats: n x 4, wxyz, of any length
+    float *v_offsets, *v_log_scales, *v_colors, *v_quats;
 };
 void add_ties(const Ties& ties, int threads);
 
