@@ -204,7 +204,7 @@ def enter(fit: Fit, stage: Stage, number: int) -> None:
     else:
         parameters = refined(fit.parameters, fit.rig, rig, neighbors)
     if stage.level < 4 <= fit.level:  # coarse Gaussians are fat: to fill a silhouette they lie too far inside it
-        parameters.offsets = torch.zeros_like(parameters.offsets)
+        parameters.offsets = on_the_surface(rig, neighbors).offsets
     fit.rig, fit.parameters, fit.level = rig, parameters, stage.level
     seen = look(fit, stage.level)
     if fit.config.color_init:

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from avatars.binding import Neighbors
+from avatars.binding import FACE, FOOT, HAND, Neighbors
 from avatars.rig import Rig
 from avatars.rotations import quaternion_from_matrix
 from avatars.shading import N_COEFFICIENTS
@@ -22,6 +22,10 @@ LEAST_WIDTH_PER_SPACING = 0.5
 """Standard deviation along the surface below which neighbors no longer meet: where clothes slide over skin, frames that
 disagree would else shrink both away, and leave a hole."""
 START_OPACITY = 0.9
+INSET_PER_SPACING = {HAND: 1.0, FOOT: 0.8}
+DEEPEST_M = 0.004
+"""How far inside the surface Gaussians of thin parts belong, no deeper than half a finger: plates on a finger stand out
+over its curve, and its picture would be half a pixel too fat on either side."""
 
 
 @dataclass(slots=True, eq=False)
@@ -57,13 +61,21 @@ def on_the_surface(rig: Rig, neighbors: Neighbors) -> GaussianParameters:
     width = (WIDTH_PER_SPACING * neighbors.spacing_m).clamp(2e-4, 0.05)
     scales = torch.stack([width, width, FLATNESS * width], -1)
     return GaussianParameters(
-        torch.zeros(n, 3),
+        resting_offsets(rig, neighbors.spacing_m),
         lying_flat(rig.normals),
         scales.log(),
         torch.full((n,), math.log(START_OPACITY / (1 - START_OPACITY))),
         torch.full((n, 3), 0.5),
         torch.zeros(N_COEFFICIENTS, 3),
     )
+
+
+def resting_offsets(rig: Rig, spacing_m: Float[Tensor, " n"]) -> Float[Tensor, "n 3"]:
+    """Offsets from the surface (m) at which the picture of thin parts is as thick as they are."""
+    per_spacing = torch.zeros(len(spacing_m))
+    for region, inset in INSET_PER_SPACING.items():
+        per_spacing[rig.binding.region == region] = inset
+    return -(per_spacing * spacing_m).clamp_max(DEEPEST_M)[:, None] * rig.normals
 
 
 def lying_flat(normals: Float[Tensor, "n 3"]) -> Float[Tensor, "n 4"]:
@@ -91,7 +103,8 @@ def refined(
     weight = (weight / weight.sum(-1, keepdim=True))[..., None]
     index = torch.from_numpy(index)
     fine = on_the_surface(fine_rig, fine_neighbors)
-    fine.offsets = (coarse.offsets.detach()[index] * weight).sum(1)
+    offsets = (coarse.offsets.detach()[index] * weight).sum(1)
+    fine.offsets = torch.where((fine_rig.binding.region >= FACE)[:, None], fine.offsets, offsets)
     fine.albedo = (coarse.albedo.detach()[index] * weight).sum(1)
     fine.light = coarse.light.detach().clone()
     return fine

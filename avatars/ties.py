@@ -14,7 +14,7 @@ from torch import Tensor
 
 from avatars.binding import FACE, FOOT, HAND, Neighbors
 from avatars.fit_config import FitWeights
-from avatars.gaussian_parameters import GaussianParameters
+from avatars.gaussian_parameters import GaussianParameters, resting_offsets
 from avatars.rasterizer.cpu import extension
 from avatars.rig import Rig
 
@@ -33,7 +33,9 @@ class Ties:
     spacing_m: Float[Tensor, " n"]
     weights: Float[Tensor, "n 9"]
     pull: Float[Tensor, "n 1"]
-    """Weight of |offset|² (in spacings), besides: hands and face belong where the body has them."""
+    """Weight of |offset - rest|² (in spacings), besides: hands and face belong where the body has them."""
+    rest: Float[Tensor, "n 3"]
+    """As `resting_offsets`, in spacings."""
     flat: Float[Tensor, " n"]
     """Weight of the squared sine between third axis and normal, besides."""
     normals: Float[Tensor, "n 3"]
@@ -61,8 +63,9 @@ class Ties:
         pull = torch.full((n, 1), weights.pull / n)
         for where, factor in PULL_BY_REGION.items():
             pull[region == where] *= factor
-        graph = neighbors.index.int(), begins, tied_by.int()
-        return Ties(*graph, neighbors.spacing_m, table, pull, flat, rig.normals.contiguous())
+        graph, spacing_m = (neighbors.index.int(), begins, tied_by.int()), neighbors.spacing_m
+        rest = resting_offsets(rig, spacing_m) / spacing_m[:, None]
+        return Ties(*graph, spacing_m, table, pull, rest, flat, rig.normals.contiguous())
 
     @torch.no_grad()
     def add_gradient(self, p: GaussianParameters, shrink: float, times: float = 1.0) -> None:
@@ -74,7 +77,7 @@ class Ties:
         extension().add_ties(
             *(t.data_ptr() for t in (self.neighbors, self.begins, self.tied_by)),
             *self.neighbors.shape,
-            *(t.data_ptr() for t in (self.spacing_m, self.weights, self.pull, self.flat, self.normals)),
+            *(t.data_ptr() for t in (self.spacing_m, self.weights, self.pull, self.rest, self.flat, self.normals)),
             *(shrink, times),
             *(t.data_ptr() for t in (*values, *gradients)),  # type: ignore[union-attr]
             torch.get_num_threads(),

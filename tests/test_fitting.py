@@ -120,7 +120,9 @@ def test_the_ties_gradient_is_that_of_their_energy(body: Body) -> None:
         p.quats.mul_(2.0).add_(torch.randn(400, 4, generator=g))
     scaled = p.offsets / neighbors.spacing_m[:, None]
     columns = torch.cat([scaled, p.log_scales, p.albedo], -1)
-    energy = (ties.weights * laplacian(columns, neighbors.index).square()).sum() + (ties.pull * scaled.square()).sum()
+    energy = (ties.weights * laplacian(columns, neighbors.index).square()).sum() + (
+        ties.pull * (scaled - ties.rest).square()
+    ).sum()
     cosine = (matrix_from_quaternion(p.quats)[..., 2] * rig.normals).sum(-1)
     energy = energy + (ties.flat * (1 - cosine.square())).sum()
     expected = torch.autograd.grad(energy, [p.offsets, p.albedo, p.quats])

@@ -421,7 +421,8 @@ void add_ties(const Ties& t, int threads) {
             const float widest = std::log(2 * t.spacing_m[i]);
             for (int k = 0; k < 3; ++k) {
                 const float excess = std::max(values[kRow * i + 3 + k] - widest, 0.0f);
-                t.v_offsets[3 * i + k] += t.times * (v[k] + 2 * t.pull[i] * values[kRow * i + k]) / t.spacing_m[i];
+                const float off = values[kRow * i + k] - t.rest[3 * i + k];
+                t.v_offsets[3 * i + k] += t.times * (v[k] + 2 * t.pull[i] * off) / t.spacing_m[i];
                 t.v_log_scales[3 * i + k] += t.times * (v[3 + k] + 2 * t.shrink / static_cast<float>(t.n) * excess);
                 t.v_colors[3 * i + k] += t.times * v[6 + k];
             }

@@ -58,7 +58,7 @@ struct Loss {
 double image_loss(const Loss& loss, int threads);
 
 // Ties between neighbors (ties.py): the gradient of weight * |value - mean of the neighbors' values|^2 over offsets (in
-// spacings), logarithms of scales and colors, three numbers each, of pull * |offset|^2, and of flat * sin^2 of the angle
+// spacings), logarithms of scales and colors, three numbers each, of pull * |offset - rest|^2, and of flat * sin^2 of the angle
 // between a Gaussian's third axis and its normal, added to what is there.
 struct Ties {
     const int32_t* neighbors;  // n x k
@@ -69,6 +69,7 @@ struct Ties {
     const float* spacing_m;  // n
     const float* weights;    // n x 9
     const float* pull;       // n
+    const float* rest;       // n x 3, in spacings
     const float* flat;       // n
     const float* normals;    // n x 3
     float shrink, times;     // against scales of more than twice the spacing
