@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,19 +14,22 @@ import torch
 from made_up_turn import BETAS, FRAMES, SIZE, TINY, MadeUpTurn, make_turn, turning
 
 from avatars.avatar import Avatar
-from avatars.binding import spread_over
+from avatars.binding import HAND, spread_over
 from avatars.body import Body
+from avatars.camera import Camera
 from avatars.clean_plate import CleanPlate, estimate_clean_plate
 from avatars.color_init import SeenColors, fill_unseen
 from avatars.crops import LEVELS, EdgeContrast, boxed, matted, sharpened, windows_around
 from avatars.errors import InputError
 from avatars.fit_config import FitConfig, Stage
 from avatars.fitting import fit_avatar, held_out_frames
-from avatars.gaussian_parameters import on_the_surface
+from avatars.gaussian_parameters import GaussianParameters, on_the_surface
+from avatars.gaussians import Gaussians
 from avatars.losses import block_ssim, laplacian, mask_loss, weighted_l1
 from avatars.metrics import gaussian_window, psnr, ssim
 from avatars.motion import Motion
 from avatars.pose_refinement import between, carried_over
+from avatars.rasterizer import rasterize
 from avatars.rig import Rig
 from avatars.rotations import matrix_from_axis_angle, matrix_from_quaternion
 from avatars.row_adam import RowAdam
@@ -146,6 +150,34 @@ def test_gaussians_keep_colors_and_widths_that_leave_no_holes(body: Body) -> Non
     width = p.log_scales[1:].exp() / neighbors.spacing_m[1:, None]
     assert torch.allclose(width[:, :2], torch.tensor(0.5)) and bool((width[:, 2] < 0.1).all())
     assert p.albedo[:2, 0].tolist() == [1.0, 0.0]
+
+
+@pytest.mark.parametrize(("count", "tolerance"), [(18_000, 0.12), (45_000, 0.04)])
+def test_fingers_look_as_thick_as_they_are(body: Body, count: int, tolerance: float) -> None:
+    def area(count: int, prepared: Callable[[GaussianParameters, Rig], None]) -> float:
+        rig = Rig.build(body, spread_over(body, body.shaped(BETAS)[0], count), BETAS)
+        p = on_the_surface(rig, rig.neighbors())
+        prepared(p, rig)
+        hand = (rig.binding.region == HAND) & (rig.surface[:, 0] > 0)
+        means = (rig.surface + p.offsets)[hand]
+        K = torch.tensor([[1500.0, 0, 100], [0, 1500, 150], [0, 0, 1]])
+        at = body.shaped(BETAS)[1][25]  # the first joint of a finger, from above: the palm looks down
+        R = torch.tensor([[0.0, 0, 1], [1, 0, 0], [0, 1, 0]])
+        T = torch.eye(4)
+        T[:3, :3], T[:3, 3] = -R, R @ at
+        T[2, 3] += 2.0
+        camera = Camera(K, T, (300, 200))
+        shape = p.quats[hand], p.log_scales[hand].exp()
+        gaussians = Gaussians(means[None], shape[0][None], shape[1], torch.full((len(means),), 0.99), p.albedo[hand])
+        return float(rasterize(gaussians, camera).alpha.sum())
+
+    def tiny(p: GaussianParameters, rig: Rig) -> None:
+        p.offsets.copy_(-0.0005 * rig.normals)
+        p.log_scales.fill_(math.log(0.0004))
+
+    truth = area(400_000, tiny)
+    assert area(count, lambda p, rig: None) == pytest.approx(truth, rel=tolerance)
+    assert area(count, lambda p, rig: p.offsets.zero_()) > 1.1 * truth
 
 
 # Poses
