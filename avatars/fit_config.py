@@ -44,7 +44,7 @@ class FitWeights:
     """Offsets towards the body's surface, per spacing; more on hands and face."""
     opaque: float = 0.1
     """Of minus the logarithm of opacities: where frames disagree, a surface would else turn into holes and veils."""
-    shrink: float = 0.5
+    shrink: float = 1.0
     """Against Gaussians that grow beyond twice their spacing."""
 
 

@@ -6,6 +6,7 @@ from gray; poses are refined from the first iteration; and everything is tied to
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -120,11 +121,13 @@ def fit_avatar(
     truth: CleanPlate | ShadedRooms | None = None,
     clock: StageClock | None = None,
     keep: Path | None = None,
+    held_out: Sequence[int] | None = None,
 ) -> FitResult:
     """Fit an avatar to a tracked video.
 
     `plate` is the room without the person, where there is a picture of it; otherwise it is estimated from the frames.
     `truth` is such a picture, too, or one per frame with the person's shadow on it, but used for scoring alone.
+    `held_out` are frames of the track that are scored and not fitted, in place of every eighth.
     `keep` is a file in which the fit is kept from time to time; where it is there, the same fit goes on from it, to the
     same avatar. Raises InputError when too few frames show a person.
     """
@@ -134,10 +137,12 @@ def fit_avatar(
     config, body, clock = config or FitConfig(), body or Body.load(), clock or StageClock()
     with clock.stage("frames"):
         crops, motion = read_crops(video, track, body, config, plate, truth)
-    held_out = held_out_frames(len(crops), config)
-    train = [i for i in range(len(crops)) if i not in set(held_out)]
+    kept = held_out_frames(len(crops), config) if held_out is None else _crops_of(held_out, track)
+    train = [i for i in range(len(crops)) if i not in set(kept)]
+    if not train:
+        raise InputError(f"All {len(crops)} frames of {video} are held out; some are needed to fit.")
     fit, keeper = Fit.start(config, body, crops, train, motion), Keeper(keep)
-    watch = Watch(motion, unscored(held_out, config))
+    watch = Watch(motion, unscored(kept, config))
     for number in range(keeper.restore(fit), len(config.stages)):
         stage = config.stages[number]
         with clock.stage(name_of(stage)):
@@ -147,7 +152,7 @@ def fit_avatar(
     with clock.stage("fit unseen"):
         finish(fit)
     with clock.stage("score"):
-        scores, whole = score_held_out(fit, motion, held_out)
+        scores, whole = score_held_out(fit, motion, kept)
     avatar = fit.avatar().with_card(
         fit={"settings": asdict(config), "frames": len(crops), "coverage": round(fit.coverage, 4)},
         scores=None if scores is None else scores.as_dict(),
@@ -186,6 +191,12 @@ def held_out_frames(n: int, config: FitConfig) -> list[int]:
     """Every eighth frame (by default), from the middle of the first eight."""
     every = config.held_out_every
     return list(range(every // 2, n, every)) if every > 1 else []
+
+
+def _crops_of(frames: Sequence[int], track: Track) -> list[int]:
+    """Which crops (`read_crops`) are of these frames of the track."""
+    usable = torch.nonzero(track.motion.valid).squeeze(-1).tolist()
+    return [i for i, frame in enumerate(usable) if frame in set(frames)]
 
 
 def name_of(stage: Stage) -> str:
