@@ -3,6 +3,7 @@
 python scripts/benchmark_fit.py --json fit.json --quick                   # one person
 python scripts/benchmark_fit.py --json fit.json --work runs/benchmark     # six people, 324 frames at 512 x 512
 python scripts/benchmark_fit.py --json fit.json --work runs/benchmark --ablation
+python scripts/benchmark_fit.py --json fit.json --work runs/benchmark --ablation --front-only
 
 Every person is filmed and goes through `avatars fit`, in a process of its own: `total_s` is that command from its
 checks to its report, scoring included, and `peak_gib` its peak memory. A second fit starts from the true poses
@@ -47,6 +48,8 @@ PARTS: tuple[Part, ...] = ("color_init", "refine_pose", "connectivity", "coarse_
 ROOMS_EVERY = 8
 FULL_SIZE = 400
 """Videos smaller than this are for trying the script out; the check of captures refuses them."""
+FRONT_DEG = 75.0
+"""How far a person may have turned from the camera and still show the front."""
 NOVEL_FRAMES = 6
 """Of each action."""
 MINUTES = {"capture": 1.0, "actions": 2.5, "standard": 4.0, "draft": 2.0, "high": 9.0}
@@ -75,6 +78,8 @@ class FitBenchmark:
     """Leave out each part of the recipe once, and print a table."""
     ablation_people: int = 2
     """How many people that is done for; each takes five more fits."""
+    front_only: bool = False
+    """The ablation's fits are given the person's front alone, and are scored on the rest of the turn."""
     quick: bool = False
     """One person."""
 
@@ -132,7 +137,8 @@ class FitBenchmark:
 
     def ablated(self, bench: Bench) -> dict[str, Numbers]:
         """Means over the ablation's people with nothing left out, and with each part left out."""
-        rows = {"nothing": mean_of([bench.fit(seed) for seed in self.ablation_seeds])}
+        whole = bench.fit_front if self.front_only else bench.fit
+        rows = {"nothing": mean_of([whole(seed) for seed in self.ablation_seeds])}
         for part in PARTS:
             rows[part] = mean_of([bench.fit_without(seed, part) for seed in self.ablation_seeds])
             print_table(rows, "left out")
@@ -180,20 +186,25 @@ class Bench:
 
     def fit_from_true_poses(self, seed: int) -> Numbers:
         """The same fit where tracking makes no mistake; masks are the tracked ones."""
-        return self._refit(seed, "true_poses", None)
+        return self._refit(seed, "true_poses", Refit(true_poses=True))
+
+    def fit_front(self, seed: int) -> Numbers:
+        """The same fit, from the same track, of the frames that show the front, scored on the others."""
+        return self._refit(seed, "front", Refit(front_only=True))
 
     def fit_without(self, seed: int, part: Part) -> Numbers:
         """The same fit, from the same track, with a part of the recipe left out."""
-        return self._refit(seed, f"without_{part}", part)
+        kind = "front_without" if self.settings.front_only else "without"
+        return self._refit(seed, f"{kind}_{part}", Refit(left_out=part, front_only=self.settings.front_only))
 
-    def _refit(self, seed: int, kind: str, part: Part | None) -> Numbers:
+    def _refit(self, seed: int, kind: str, how: Refit) -> Numbers:
         self.fit(seed)  # for its track
         capture, actions = self.filmed(seed, "turn"), [self.filmed(seed, a) for a in self.settings.actions]
         track = self._folder(seed, self.settings.quality) / "avatar" / "track"
         return self._numbers(
             seed,
             f"{self.settings.quality}_{kind}",
-            lambda folder: in_own_process(refit, folder, capture, track, actions, self.settings, part),
+            lambda folder: in_own_process(refit, folder, capture, track, actions, self.settings, how),
         )
 
     def _folder(self, seed: int, kind: str) -> Path:
@@ -261,10 +272,22 @@ def fit(folder: Path, capture: Path, actions: list[Path], settings: FitBenchmark
     write_json(folder / "numbers.json", numbers | {"n_gaussians": len(result.avatar)})
 
 
+@dataclass(frozen=True)
+class Refit:
+    """A fit from the track of another."""
+
+    true_poses: bool = False
+    """With the true poses and camera in the place of the tracked ones."""
+    left_out: Part | None = None
+    """Without a part of the recipe."""
+    front_only: bool = False
+    """Without the frames in which the person faces away; these are scored."""
+
+
 def refit(
-    folder: Path, capture: Path, track_folder: Path, actions: list[Path], settings: FitBenchmark, part: Part | None
+    folder: Path, capture: Path, track_folder: Path, actions: list[Path], settings: FitBenchmark, how: Refit
 ) -> None:
-    """A fit from the track of another, without a part of the recipe, or (None) with the true poses and camera."""
+    """Fit as `how` says, and score."""
     from avatars.clean_plate import ShadedRooms
     from avatars.files import write_json
     from avatars.fitting import fit_avatar
@@ -273,20 +296,33 @@ def refit(
     from avatars.tracking import Track
 
     track, config = Track.load(track_folder), FitConfig.preset(settings.quality, size_px=settings.size)
-    if part is None:
-        truth = Capture(capture).truth()
+    truth = Capture(capture).truth()
+    if how.true_poses:
         track = replace(track, motion=truth.motion, camera=truth.camera)
         config = replace(config, refine_pose=False, refine_shape=False)
-    else:
-        config = without(config, part)
+    if how.left_out is not None:
+        config = without(config, how.left_out)
+    away = facing_away(truth.motion, truth.camera.T_cam_world) if how.front_only else None
     clock, rooms = StageClock(), ShadedRooms.load(capture / "rooms.npz")
-    result = fit_avatar(capture / "capture.mp4", track, config=config, truth=rooms, clock=clock)
+    result = fit_avatar(capture / "capture.mp4", track, config=config, truth=rooms, clock=clock, held_out=away)
     assert result.scores is not None
     print(f"{result.scores.table()}\n{clock.table()}", flush=True)
     result.avatar.save(folder / "avatar")
     fit_s = sum(seconds for stage, seconds in clock.seconds.items() if stage != "score")
     numbers = numbers_of(result.scores.as_dict()) | {"fit_s": fit_s, "coverage": result.coverage}
     write_json(folder / "numbers.json", numbers | novel_numbers(result.avatar, track, capture, actions))
+
+
+def facing_away(motion: Motion, T_cam_world: Any) -> list[int]:
+    """Frames in which the chest points more than `FRONT_DEG` away from the camera."""
+    import torch
+
+    from avatars.rotations import matrix_from_axis_angle
+
+    ahead = matrix_from_axis_angle(motion.poses[:, 0])[..., 2]  # +Z is ahead
+    to_camera = torch.linalg.inv(T_cam_world)[:3, 3] - motion.transl
+    off = torch.nn.functional.cosine_similarity(ahead[:, [0, 2]], to_camera[:, [0, 2]]).acos().rad2deg()
+    return torch.nonzero(off > FRONT_DEG).squeeze(-1).tolist()
 
 
 def without(config: FitConfig, part: Part) -> FitConfig:
