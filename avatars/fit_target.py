@@ -13,6 +13,7 @@ from avatars.crops import CropBytes, Crops
 from avatars.losses import block_ssim, mask_loss, weighted_l1
 from avatars.rasterizer import Render
 from avatars.rasterizer.cpu import empty, extension
+from avatars.threads import kernel_threads
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -95,7 +96,7 @@ class _CropDifference(torch.autograd.Function):
             *(t.data_ptr() for t in tensors),
             *(frames, height, width),
             *(how.over_plate, *how.shift, how.ssim_weight, how.mask_weight),
-            *(v_rgb.data_ptr(), v_alpha.data_ptr(), torch.get_num_threads()),
+            *(v_rgb.data_ptr(), v_alpha.data_ptr(), kernel_threads()),
         )
         ctx.save_for_backward(v_rgb, v_alpha)
         return rgb.new_tensor(value)

@@ -38,6 +38,7 @@ from avatars.rasterizer import rasterize
 from avatars.rig import Rig
 from avatars.row_adam import RowAdam
 from avatars.shading import shading
+from avatars.threads import torch_on_one_thread
 from avatars.ties import Ties
 
 if TYPE_CHECKING:
@@ -255,6 +256,7 @@ def _sighting(fit: Fit, row: int, level: int) -> Sighting:
     return Sighting(crop, points.means[0], points.normals[0].t(), depth_m, gain)
 
 
+@torch_on_one_thread()
 def run_stage(fit: Fit, watch: Watch, keeper: Keeper) -> None:
     """Optimize Gaussians, poses, exposure and, in a coarse stage, shape, to the end of the stage under way."""
     run = fit.run

@@ -9,8 +9,7 @@ limbs that need not move stay still, so that a turning person is seen from all s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -27,6 +26,7 @@ from avatars.perception.containers import Keypoints
 from avatars.perception.detector_marks import detector_marks, face_breadth
 from avatars.pose_prior import PosePrior
 from avatars.rotations import matrix_from_axis_angle
+from avatars.threads import torch_on_one_thread
 from avatars.tracking_init import TORSO, distances_m, limb_poses, root_rotations
 
 BODY_JOINTS, HEAD_JOINTS = slice(1, 22), slice(22, 25)
@@ -111,7 +111,7 @@ def fit_keypoints(
     time; then face and hands too.
     """
     weights = weights or FitWeights()
-    with _one_thread():
+    with torch_on_one_thread():
         fit = _Fit(keypoints, times_s, body, focal_px, height_m, weights, detector, on_step, up)
         if betas is not None:
             fit.keep("betas", betas)
@@ -137,18 +137,6 @@ def _coarse_frames(times_s: Tensor) -> Tensor:
         return torch.arange(len(times_s))
     step = max(1, round(float((times_s[1:] - times_s[:-1]).median().reciprocal() / COARSE_RATE_HZ)))
     return torch.cat([torch.arange(0, len(times_s) - 1, step), torch.tensor([len(times_s) - 1])])
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Torch on one thread: the tensors are small, and threads that wait for each other on a busy machine
-    made the fit 20 times slower."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 class _Fit:

@@ -21,6 +21,7 @@ from avatars.motion import Motion
 from avatars.pose_refinement import PoseRefinement, between, carried_over
 from avatars.progress import progress
 from avatars.rasterizer import Render
+from avatars.threads import torch_on_one_thread
 
 if TYPE_CHECKING:
     from avatars.fitting import Fit
@@ -59,6 +60,7 @@ class FrameScores:
         return FrameScores(*filmed, *(score_frame(image, clean) for image in (plain, fitted, video)))
 
 
+@torch_on_one_thread()
 def score_held_out(fit: Fit, motion: Motion, held_out: list[int]) -> tuple[Scores | None, Motion]:
     """Scores over the held-out crops, and the motion of all crops with what refinement found.
 

@@ -13,6 +13,7 @@ from torch.autograd.function import once_differentiable
 from avatars.errors import InputError
 from avatars.rasterizer.cpu import address_of, empty, extension
 from avatars.rotations import quaternion_multiply
+from avatars.threads import kernel_threads
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,7 +81,7 @@ class _Skinning(torch.autograd.Function):
         moved = tuple(empty(shape) for shape in ((frames, n, 3), (frames, n, 4), (frames, 3, n)))
         for frame in range(frames):
             places = (address_of(t, frame) for t in moved)
-            extension().skin(*_point_arguments(weights, tensors, frame), *places, torch.get_num_threads())
+            extension().skin(*_point_arguments(weights, tensors, frame), *places, kernel_threads())
         ctx.save_for_backward(*tensors)
         ctx.weights = weights
         ctx.mark_non_differentiable(moved[2])  # normals only shade
@@ -96,7 +97,7 @@ class _Skinning(torch.autograd.Function):
         v_rest = empty((frames, *rest.shape[1:]))
         for frame in range(frames):
             places = (address_of(t, frame) for t in (v_means, v_turned, v_joints, v_rest))
-            arguments = (*places, address_of(v_quats, 0), frame > 0, torch.get_num_threads())
+            arguments = (*places, address_of(v_quats, 0), frame > 0, kernel_threads())
             extension().skin_backward(*_point_arguments(ctx.weights, tensors, frame), *arguments)
         if len(rest) < frames:
             v_rest = v_rest.sum(0, keepdim=True)

@@ -17,6 +17,7 @@ from avatars.fit_config import FitWeights
 from avatars.gaussian_parameters import GaussianParameters, resting_offsets
 from avatars.rasterizer.cpu import extension
 from avatars.rig import Rig
+from avatars.threads import kernel_threads
 
 PULL_BY_REGION = {HAND: 100.0, FACE: 20.0, FOOT: 3.0}
 
@@ -80,5 +81,5 @@ class Ties:
             *(t.data_ptr() for t in (self.spacing_m, self.weights, self.pull, self.rest, self.flat, self.normals)),
             *(shrink, times),
             *(t.data_ptr() for t in (*values, *gradients)),  # type: ignore[union-attr]
-            torch.get_num_threads(),
+            kernel_threads(),
         )

@@ -53,7 +53,7 @@ def rasterize(
     dtype. All three give gradients of every Gaussian field, of `camera.T_cam_world` and of `background`; the gradient
     of `camera.K` comes from "reference" alone, and the others refuse a `K` that requires it.
 
-    `threads` bounds the CPU implementation (default: `torch.get_num_threads()`); the image is the same bit for bit for
+    `threads` bounds the CPU implementation (default: as many as torch takes); the image is the same bit for bit for
     any number. Depth is the mean camera z of what covers the pixel, weighted by how much it does; +inf where alpha
     is 0.
 

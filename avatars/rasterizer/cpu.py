@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ..errors import BackendMissing, InputError
+from ..threads import kernel_threads
 from .render import Render
 from .scene import CULL_COSINE, Scene
 
@@ -29,7 +30,7 @@ def rasterize_cpu(scene: Scene, threads: int | None = None) -> Render:
             'implementation="reference".'
         )
     if threads is None:
-        threads = torch.get_num_threads()
+        threads = kernel_threads()
     elif threads < 1:
         raise InputError(f"threads must be at least 1; found {threads}.")
     scene.check_camera()
@@ -55,7 +56,7 @@ def frame_bytes(
     out = empty_bytes((height, width, 3))
     rgb, alpha = render.rgb[frame].contiguous(), render.alpha[frame].contiguous()
     places = (t.data_ptr() for t in (rgb, alpha, background))
-    extension().lay_over(*places, height * width, out.ctypes.data, torch.get_num_threads())
+    extension().lay_over(*places, height * width, out.ctypes.data, kernel_threads())
     return out
 
 
