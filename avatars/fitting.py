@@ -130,7 +130,7 @@ def fit_avatar(
     `truth` is such a picture, too, or one per frame with the person's shadow on it, but used for scoring alone.
     `held_out` are frames of the track that are scored and not fitted, in place of every eighth.
     `keep` is a file in which the fit is kept from time to time; where it is there, the same fit goes on from it, to the
-    same avatar. Raises InputError when too few frames show a person.
+    same avatar. Raises InputError when too few frames show a person, or all are held out.
     """
     from avatars.fit_state import Keeper
     from avatars.scoring import score_held_out, unscored

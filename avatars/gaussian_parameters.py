@@ -23,9 +23,10 @@ LEAST_WIDTH_PER_SPACING = 0.5
 disagree would else shrink both away, and leave a hole."""
 START_OPACITY = 0.9
 INSET_PER_SPACING = {HAND: 1.0, FOOT: 0.8}
+"""How far inside the surface Gaussians of thin parts belong: plates on a finger stand out over its curve, and its
+picture would be half a pixel too fat on either side."""
 DEEPEST_M = 0.004
-"""How far inside the surface Gaussians of thin parts belong, no deeper than half a finger: plates on a finger stand out
-over its curve, and its picture would be half a pixel too fat on either side."""
+"""No inset is deeper: about half a finger's radius."""
 
 
 @dataclass(slots=True, eq=False)
@@ -56,7 +57,7 @@ class GaussianParameters:
 
 
 def on_the_surface(rig: Rig, neighbors: Neighbors) -> GaussianParameters:
-    """Flat gray Gaussians lying in the surface, as wide as their spacing asks for."""
+    """Flat gray Gaussians lying in the surface (`resting_offsets`), as wide as their spacing asks for."""
     n = len(rig.binding)
     width = (WIDTH_PER_SPACING * neighbors.spacing_m).clamp(2e-4, 0.05)
     scales = torch.stack([width, width, FLATNESS * width], -1)
@@ -91,7 +92,7 @@ def refined(
 ) -> GaussianParameters:
     """A finer set whose offsets and colors are those of the nearest coarse Gaussians on the same side of the surface.
 
-    Shapes and opacities start afresh: they belong to the spacing.
+    Shapes, opacities and thin parts' insets start afresh: they belong to the spacing.
     """
     from scipy.spatial import KDTree
 
