@@ -41,7 +41,7 @@ class FitWeights:
     stiff_hands: float = 10.0
     """How much stiffer hands are tied than the rest."""
     pull: float = 0.0005
-    """Offsets towards the body's surface, per spacing; more on hands and face."""
+    """Offsets towards the body's surface (hands and feet: just inside), per spacing; more on hands and face."""
     opaque: float = 0.1
     """Of minus the logarithm of opacities: where frames disagree, a surface would else turn into holes and veils."""
     shrink: float = 1.0

@@ -1,7 +1,7 @@
 """Ties of Gaussians to their neighbors and the surface: how unlike them each one is, as a gradient ready to be added.
 
-The energy is quadratic, so that its gradient is two sums over neighbors, which our C++ takes: going through autograd
-costs ten times as much.
+What ties neighbors is quadratic, so that its gradient is two sums over neighbors, which our C++ takes with the rest:
+going through autograd costs ten times as much.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Ties:
     rest: Float[Tensor, "n 3"]
     """As `resting_offsets`, in spacings."""
     flat: Float[Tensor, " n"]
-    """Weight of the squared sine between third axis and normal, besides."""
+    """Weight of the squared sine between third axis and normal."""
     normals: Float[Tensor, "n 3"]
     """Of the surface, unit, in the axes of the T-pose."""
 
@@ -50,10 +50,10 @@ class Ties:
         that of the room behind.
         """
         (n, k), region = neighbors.index.shape, rig.binding.region
-        flat = neighbors.index.reshape(-1)
+        tied = neighbors.index.reshape(-1)
         begins = torch.zeros(n + 1, dtype=torch.int32)
-        begins[1:] = torch.bincount(flat, minlength=n).cumsum(0)
-        tied_by = torch.argsort(flat, stable=True) // k
+        begins[1:] = torch.bincount(tied, minlength=n).cumsum(0)
+        tied_by = torch.argsort(tied, stable=True) // k
         per_column = [weights.smooth_offset] * 3 + [weights.smooth_scale] * 3 + [weights.smooth_color] * 3
         table = torch.tensor(per_column).repeat(n, 1) / n
         table[region == HAND, :6] *= weights.stiff_hands

@@ -58,8 +58,8 @@ struct Loss {
 double image_loss(const Loss& loss, int threads);
 
 // Ties between neighbors (ties.py): the gradient of weight * |value - mean of the neighbors' values|^2 over offsets (in
-// spacings), logarithms of scales and colors, three numbers each, of pull * |offset - rest|^2, and of flat * sin^2 of the angle
-// between a Gaussian's third axis and its normal, added to what is there.
+// spacings), logarithms of scales and colors, three numbers each, of pull * |offset - rest|^2, and of flat * sin^2 of the
+// angle between a Gaussian's third axis and its normal, added to what is there.
 struct Ties {
     const int32_t* neighbors;  // n x k
     const int32_t* begins;     // n + 1: each one's first place in the next
