@@ -302,8 +302,11 @@ def refit(
         config = replace(config, refine_pose=False, refine_shape=False)
     if how.left_out is not None:
         config = without(config, how.left_out)
-    away = facing_away(truth.motion, truth.camera.T_cam_world) if how.front_only else None
-    clock, rooms = StageClock(), ShadedRooms.load(capture / "rooms.npz")
+    clock, rooms, away = StageClock(), ShadedRooms.load(capture / "rooms.npz"), None
+    if how.front_only:  # of frames that face away only those whose room is known are of use, and only to score
+        turned = set(facing_away(truth.motion, truth.camera.T_cam_world))
+        away = sorted(turned & set(rooms.frames))
+        track.motion.valid[sorted(turned - set(rooms.frames))] = False
     result = fit_avatar(capture / "capture.mp4", track, config=config, truth=rooms, clock=clock, held_out=away)
     assert result.scores is not None
     print(f"{result.scores.table()}\n{clock.table()}", flush=True)
