@@ -46,7 +46,9 @@ class FitCommand:
     rooms.npz, the room with the person's shadow."""
     consent: str = ""
     """Who may use this person's likeness and for what; kept in avatar.json."""
-    tracking: Annotated[TrackConfig, tyro.conf.arg(name="track-options")] = field(default_factory=TrackConfig)
+    tracking: Annotated[TrackConfig, tyro.conf.arg(name="track-options")] = field(
+        default_factory=lambda: TrackConfig(moves="little")
+    )
 
     def run(self) -> None:
         """Track, fit, save; print scores and where the time went. Raises InputError for a video that cannot be used."""

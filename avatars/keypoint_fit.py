@@ -20,6 +20,7 @@ from avatars.balance import balance_offset
 from avatars.body import Body
 from avatars.coarse_body import N_COARSE_JOINTS, N_COARSE_KEYPOINTS, coarse_body
 from avatars.foot_contacts import feet_seen
+from avatars.held_turn import as_marked, mean_axis, of_a_held_turn, off_axis
 from avatars.keypoint_evidence import JAW_ENDS, Deviations, Evidence, gather_evidence
 from avatars.motion import N_JOINTS
 from avatars.perception.containers import Keypoints
@@ -70,6 +71,20 @@ class FitWeights:
     """How far from above their feet a standing person's center of mass is, where up is known."""
     face: float = 0.03
     """Breadth of the face, relative: grown heads differ in size by less than bodies do."""
+
+    held_turn: bool = False
+    """The person turns about one axis (`held_turn`)."""
+    axis: float = 1.0
+    """Leaning away from that axis."""
+
+    @staticmethod
+    def of_a_held_turn() -> FitWeights:
+        """For a person who turns on the spot and holds their limbs still: then every side is a view of one pose, which
+        tells depth, and the shape may follow the keypoints more.
+
+        Ten times as stiff, limbs that do move are left behind.
+        """
+        return FitWeights(stillness=1.0, speed_rad_s=0.15, heading_rad_s2=2.0, standing=0.5, betas=1.0, held_turn=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +176,8 @@ class _Fit:
         self.keypoints, self.detector = keypoints, detector
         self.rotation = root_rotations(keypoints, times_s)
         self.evidence = gather_evidence(keypoints, times_s, self.rotation, weights.keypoints, detector)
+        if weights.held_turn:
+            self.evidence = of_a_held_turn(self.evidence, self.rotation)
         frames = len(keypoints)
         rest = limb_poses(keypoints, self.rotation, self.prior.rest)
         self.variables = {
@@ -301,6 +318,10 @@ class _Fit:
             + self._smoothness(evidence.step_s, points, placed, poses, root, moved=bool(reprojected))
             + self._balance(points)
         )
+        if self.weights.held_turn:
+            e = e + self.weights.axis * _pseudo_huber(off_axis(root)).mean()
+            up = mean_axis(root).detach() if self.up is None else self.up
+            placed = as_marked(placed, up, self.detector)
         if reprojected:
             e = e + self._reprojection(evidence, placed, reprojected, self.weights.outlier * (1.0 + 2.0 * early))
         return e + self._of_the_clip()

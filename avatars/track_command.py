@@ -34,6 +34,9 @@ class TrackConfig:
     """NAME.OPTION=VALUE, once for each: where a backend's pieces lie, for example rtmlib.weights=FILE,
     rtmlib.python=ENV, mmpose.model=CONFIG, segment-anything.device=cuda, deca.repository=DIR. What is not given is read
     from the environment (RTMLIB_WEIGHTS, ...)."""
+    moves: Literal["freely", "little"] = "freely"
+    """little: the person holds their limbs still while turning, as captures for avatars ask; taken at its word where
+    they are seen from all sides."""
     body: Path | None = None
     """SMPL-X npz; default: the environment variable SMPLX_BODY, else the free default body."""
     masks: bool = True

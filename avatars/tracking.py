@@ -22,6 +22,7 @@ from avatars.face_and_hands import FaceAndHands
 from avatars.files import sha256_of
 from avatars.fit_windows import fit_clip
 from avatars.joint_confidence import joint_confidence
+from avatars.keypoint_fit import FitWeights
 from avatars.motion import Motion
 from avatars.perception.backend_table import options_by_name
 from avatars.perception.backends import WholeBodyDetector, whole_body_detector
@@ -35,10 +36,10 @@ from avatars.progress import StageClock, progress
 from avatars.steady_motion import steadied
 from avatars.track import SourceVideo, Track, plain
 from avatars.track_command import TrackConfig
-from avatars.tracking_init import side_exchanges
+from avatars.tracking_init import root_rotations, side_exchanges
 from avatars.video import VideoInfo, probe, read_frames
 from avatars.work_folder import WorkFolder
-from avatars.world_frame import place_in_world
+from avatars.world_frame import place_in_world, turns_around
 
 __all__ = ["SourceVideo", "Track", "TrackConfig", "track_keypoints", "track_video"]
 
@@ -216,10 +217,12 @@ def track_keypoints(
     if bool(swapped.any()):
         log.info("%s: left and right exchanged in %d of %d frames", name, int(swapped.sum()), len(seen))
     seen = seen.mirrored(swapped)
+    held = config.moves == "little" and turns_around(root_rotations(seen, times_s[keypoints.valid]))
     fit = fit_clip(
         seen,
         times_s[keypoints.valid],
         body,
+        weights=FitWeights.of_a_held_turn() if held else None,
         work=work,
         focal_px=config.focal_px or FOCAL_PER_LONG_SIDE * max(keypoints.size_hw),
         height_m=config.height_m,
