@@ -49,6 +49,8 @@ COLOR_FRAMES = 36
 """At most so many frames give the first colors."""
 ROW_RATE = {8: 1.5, 4: 1.5, 2: 1.0, 1: 0.3}
 """By level: steps of poses and exposures follow the resolution, and the last stage polishes."""
+HOLD_LEAN_EVERY = 25
+"""Iterations between two corrections of the lean that all frames share."""
 WATCH_EVERY = 200
 """Iterations between two looks at held-out frames in the last stage."""
 
@@ -309,6 +311,8 @@ def _iterate(fit: Fit, run: StageRun, rows: Tensor, rate: float) -> float:
     if config.refine_pose and correction.grad is not None:
         moves = ImageMotion.of(rig, p.offsets.detach(), posed, crops.camera)
         fit.pose.step(rows, correction.grad, moves, row_rate)
+        if run.step % HOLD_LEAN_EVERY == HOLD_LEAN_EVERY - 1:
+            fit.pose.hold_lean(crops.camera.T_cam_world[0, 0, :3])
     if config.exposure and exposure.grad is not None:
         fit.exposure.step(rows, exposure.grad, row_rate)
     return float(loss.detach())

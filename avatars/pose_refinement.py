@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from avatars.body import Body, PosedBody
 from avatars.image_motion import ImageMotion
-from avatars.motion import JAW, LEFT_EYE, N_JOINTS, RIGHT_EYE, Motion
+from avatars.motion import GLOBAL, JAW, LEFT_EYE, N_JOINTS, RIGHT_EYE, Motion
 from avatars.rotations import axis_angle_from_matrix, matrix_from_axis_angle
 from avatars.row_adam import Rows
 
@@ -65,6 +66,18 @@ class PoseRefinement:
         step = step * ((reach.clamp_max(FARTHEST) / reach) / usual**0.5)[:, None]
         self.corrections.move(rows, -STEP_MM * step, rate)
 
+    def hold_lean(self, across: Float[Tensor, " 3"]) -> None:
+        """Turn all roots back about `across` (world, unit: the camera's x) by the mean of what corrections turned them.
+
+        How far a person leans towards the camera in all frames alike hardly shows in their picture: left alone it
+        drifts (by 0.7 and 1.1 degrees in two studio turns), and the legs come out shorter or longer for it.
+        """
+        tracked = self.motion.poses[:, GLOBAL]
+        now = matrix_from_axis_angle(tracked + self.corrections.values[:, :3])
+        turned = axis_angle_from_matrix(now @ matrix_from_axis_angle(tracked).mT) @ across
+        back = axis_angle_from_matrix(matrix_from_axis_angle(-turned.mean() * across) @ now)
+        self.corrections.values[:, :3] = _nearest_turn(back, tracked) - tracked
+
     def state(self) -> dict[str, Any]:
         """Everything that steps change."""
         return {"rows": self.corrections.state(), "length": self.length, "steps": self.steps}
@@ -88,6 +101,14 @@ class PoseRefinement:
         delta = self.corrections.values
         poses = self.motion.poses + delta[:, :-3].view(-1, N_JOINTS, 3)
         return replace(self.motion, poses=poses, transl=self.motion.transl + delta[:, -3:])
+
+
+def _nearest_turn(rotation: Float[Tensor, "n 3"], to: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
+    """The same rotations (axis-angle, at most pi), written as that of their two nearest forms that lies nearer `to`."""
+    angle = rotation.norm(dim=-1, keepdim=True).clamp_min(1e-9)
+    other = rotation * (1 - 2 * math.pi / angle)
+    nearer = (rotation - to).norm(dim=-1, keepdim=True) <= (other - to).norm(dim=-1, keepdim=True)
+    return torch.where(nearer, rotation, other)
 
 
 def carried_over(tracked: Motion, refined: Motion, unseen: Motion) -> Motion:

@@ -10,7 +10,7 @@ checks to its report, scoring included, and `peak_gib` its peak memory. A second
 (`psnr_true_pose_db`, the ceiling of what better tracking could give). Held-out frames are every eighth; "box" is the
 person's box over the room as it truly is behind them in that frame, with their shadow on it. `psnr_novel_pose_db` has
 actions that were never filmed for the fit, in their true poses, before the same lights; in
-`psnr_novel_pose_placed_db` the avatar's joints are where the person's were, whatever the lengths of its bones.
+`psnr_novel_pose_placed_db` the avatar's body is where the person's was in the picture, whatever its bones' lengths.
 Captures carry sensor noise and compression, which no avatar can draw: `ssim_box_cap` and `psnr_box_cap_db` are the
 scores of the filmed frames against the same frames without noise, and the keys with `noiseless` are the avatar's
 against those.
@@ -38,6 +38,7 @@ from avatars.fit_config import FitConfig, FitWeights, Quality, Stage
 
 if TYPE_CHECKING:
     from avatars.avatar import Avatar
+    from avatars.camera import Camera
     from avatars.motion import Motion
     from avatars.studio.capture import Capture
     from avatars.tracking import Track
@@ -52,6 +53,8 @@ FRONT_DEG = 75.0
 """How far a person may have turned from the camera and still show the front."""
 NOVEL_FRAMES = 6
 """Of each action."""
+VERTEX_STEP = 24
+"""Every so many vertices of the body are enough to place it."""
 MINUTES = {"capture": 1.0, "actions": 2.5, "standard": 4.0, "draft": 2.0, "high": 9.0}
 """What a piece takes on two free cores, about; for the estimate that is printed."""
 
@@ -345,7 +348,7 @@ def without(config: FitConfig, part: Part) -> FitConfig:
 
 SHOWN = (
     "psnr_box_fitpose_db", "psnr_box_db", "psnr_masked_fitpose_db", "psnr_masked_db", "ssim_box", "ssim_box_noiseless",
-    "psnr_novel_pose_db", "psnr_true_pose_db", "track_s", "fit_s", "total_s", "peak_gib",
+    "psnr_novel_pose_db", "psnr_novel_pose_placed_db", "psnr_true_pose_db", "track_s", "fit_s", "total_s", "peak_gib",
 )  # fmt: skip
 
 
@@ -419,8 +422,8 @@ def novel_pose_db(
 
     The light was fitted in the track's world, so the true motion is brought there by way of the camera of the turn.
     One camera cannot tell a person's size from their distance: the avatar is put where it looks as tall as the person,
-    and, where asked to `place` it, its joints, whose bones are of other lengths than the person's, as near to theirs as
-    they go (`onto_joints`).
+    and, where asked to `place` it, its body, whose bones are of other lengths than the person's, is brought to where
+    theirs is in the picture (`onto_picture`). Neither looks at the frame.
     """
     import torch
 
@@ -432,8 +435,12 @@ def novel_pose_db(
     T_track_true = torch.linalg.inv(track.camera.T_cam_world) @ turn.truth().camera.T_cam_world
     T_cam_track = truth.camera.T_cam_world @ torch.linalg.inv(T_track_true)
     chosen = list(rooms.frames[:: max(len(rooms.frames) // NOVEL_FRAMES, 1)])
-    motion = in_track_world(truth.motion[torch.tensor(chosen)], avatar, truth.camera.T_cam_world, T_cam_track, place)
-    camera, found = replace(truth.camera, T_cam_world=T_cam_track), []
+    true, camera = truth.motion[torch.tensor(chosen)], replace(truth.camera, T_cam_world=T_cam_track)
+    motion, found = in_track_world(true, avatar, truth.camera.T_cam_world, T_cam_track), []
+    if place:
+        body = avatar.body.pose(true.poses, true.betas, true.transl)
+        vertices = torch.arange(0, avatar.body.n_vertices, VERTEX_STEP)
+        motion = onto_picture(motion, avatar, camera, truth.camera.project(body.vertices(vertices)))
     for row, i in enumerate(chosen):
         with torch.no_grad():
             render = rasterize(avatar.posed(motion[row : row + 1], lit=True), camera)
@@ -446,7 +453,7 @@ def novel_pose_db(
     return fmean(pair[0] for pair in found), fmean(pair[1] for pair in found)
 
 
-def in_track_world(motion: Motion, avatar: Avatar, T_cam_true: Any, T_cam_track: Any, place: bool) -> Motion:
+def in_track_world(motion: Motion, avatar: Avatar, T_cam_true: Any, T_cam_track: Any) -> Motion:
     """A true motion on the avatar's own shape and in the track's world, as large in the image as the person."""
     import torch
 
@@ -458,40 +465,39 @@ def in_track_world(motion: Motion, avatar: Avatar, T_cam_true: Any, T_cam_track:
     true, ours = rest(motion.betas), rest(avatar.betas)
     size = float((ours - ours.mean(0)).norm() / (true - true.mean(0)).norm())
     T_track_cam = torch.linalg.inv(T_cam_track)
-
-    def brought(points: torch.Tensor) -> torch.Tensor:
-        in_camera = points @ T_cam_true[:3, :3].T + T_cam_true[:3, 3]
-        return (size * in_camera) @ T_track_cam[:3, :3].T + T_track_cam[:3, 3]
-
     poses = motion.poses.clone()
     poses[:, 0] = axis_angle_from_matrix(T_track_cam[:3, :3] @ T_cam_true[:3, :3] @ matrix_from_axis_angle(poses[:, 0]))
-    transl = brought(true[0] + motion.transl) - ours[0]
-    copied = replace(motion, poses=poses, transl=transl)
-    if not place:
-        return copied
-    return onto_joints(copied, avatar, brought(avatar.body.pose(motion.poses, motion.betas, motion.transl).joints))
+    pelvis = size * ((true[0] + motion.transl) @ T_cam_true[:3, :3].T + T_cam_true[:3, 3])
+    transl = pelvis @ T_track_cam[:3, :3].T + T_track_cam[:3, 3] - ours[0]
+    return replace(motion, poses=poses, transl=transl)
 
 
-def onto_joints(motion: Motion, avatar: Avatar, targets: Any, steps: int = 150) -> Motion:
-    """The motion with the avatar's joints (frames, 55, 3) m brought near `targets`, turned as little as that takes."""
+def onto_picture(motion: Motion, avatar: Avatar, camera: Camera, targets_px: Any, steps: int = 100) -> Motion:
+    """The motion with the avatar's body (every 24th vertex) brought to where the person's is in the picture, in pixels
+    (frames, vertices, 2), turned as little as that takes."""
     import torch
 
-    weight = torch.ones(55, 1)
-    weight[25:] = 0.1  # a hand's fifteen joints count little more than one
+    vertices = torch.arange(0, avatar.body.n_vertices, VERTEX_STEP)
+    fingers = avatar.body.lbs_weights[vertices][:, 25:].sum(1) > 0.5
+    weight = torch.where(fingers, 0.3, 1.0)  # a hand's many vertices count little more than an arm's
     delta = torch.zeros(len(motion), 22, 3, requires_grad=True)
     shift = torch.zeros(len(motion), 3, requires_grad=True)
     optimizer = torch.optim.Adam([delta, shift], lr=0.01)
+
+    def moved(delta: torch.Tensor, shift: torch.Tensor) -> Motion:
+        poses = torch.cat([motion.poses[:, :22] + delta, motion.poses[:, 22:]], 1)
+        return replace(motion, poses=poses, transl=motion.transl + shift)
+
     for step in range(steps):
         for group in optimizer.param_groups:
             group["lr"] = 0.01 * (1 - 0.95 * step / steps)
-        poses = torch.cat([motion.poses[:, :22] + delta, motion.poses[:, 22:]], 1)
-        joints = avatar.body.pose(poses, avatar.betas, motion.transl + shift).joints
-        loss = ((joints - targets).square() * weight).sum() + 1e-3 * delta.square().sum()
+        m = moved(delta, shift)
+        off_px = camera.project(avatar.body.pose(m.poses, avatar.betas, m.transl).vertices(vertices)) - targets_px
+        loss = (off_px.square().sum(-1) * weight).mean(1).sum() + 20.0 * delta.square().sum()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    poses = torch.cat([motion.poses[:, :22] + delta.detach(), motion.poses[:, 22:]], 1)
-    return replace(motion, poses=poses, transl=motion.transl + shift.detach())
+    return moved(delta.detach(), shift.detach())
 
 
 if __name__ == "__main__":
