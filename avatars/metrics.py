@@ -80,6 +80,9 @@ class Scores:
     psnr_masked_fitpose_db: float
     """Over the person's pixels only."""
     psnr_masked_db: float
+    psnr_cutout_fitpose_db: float
+    """In the person's box, frame (by its mask) and render both over black."""
+    psnr_cutout_db: float
     background: str
     """"true" (a person-free image was given), "estimated" (median of the video where nobody stands) or "none"."""
     n_frames: int
@@ -97,6 +100,7 @@ class Scores:
             f"{'':<14}{'pose fitted':>14}{'pose tracked':>14}",
             f"{'PSNR box':<14}{self.psnr_box_fitpose_db:>11.2f} dB{self.psnr_box_db:>11.2f} dB",
             f"{'PSNR masked':<14}{self.psnr_masked_fitpose_db:>11.2f} dB{self.psnr_masked_db:>11.2f} dB",
+            f"{'PSNR cutout':<14}{self.psnr_cutout_fitpose_db:>11.2f} dB{self.psnr_cutout_db:>11.2f} dB",
             f"{'SSIM box':<14}{self.ssim_box_fitpose:>14.4f}{self.ssim_box:>14.4f}",
         ]
         if (clean := self.noiseless) is not None:

@@ -191,6 +191,7 @@ def _scores(fit: Mapping[str, Any]) -> str:
     rows = [
         ("PSNR, person's box", f"{scores['psnr_box_fitpose_db']:.2f} dB", f"{scores['psnr_box_db']:.2f} dB"),
         ("PSNR, person only", f"{scores['psnr_masked_fitpose_db']:.2f} dB", f"{scores['psnr_masked_db']:.2f} dB"),
+        ("PSNR, cut out", f"{scores['psnr_cutout_fitpose_db']:.2f} dB", f"{scores['psnr_cutout_db']:.2f} dB"),
         ("SSIM, person's box", f"{scores['ssim_box_fitpose']:.4f}", f"{scores['ssim_box']:.4f}"),
     ]
     note = (

@@ -36,6 +36,7 @@ class FrameScore:
 
     psnr_box_db: float
     psnr_masked_db: float
+    psnr_cutout_db: float
     ssim_box: float
 
 
@@ -147,7 +148,8 @@ def score_frame(render: Render, crop: Crops) -> FrameScore:
     """Compare a one-frame render with its crop.
 
     The box is the tight one around the mask. The background is the plate; where that is unknown, frame (by its mask)
-    and render are both laid over black.
+    and render are both laid over black. "Masked" counts the person's pixels alone; for "cutout" both are laid over
+    black everywhere in the box, as papers do whose data sets mask the background.
     """
     image = (render.rgb + (1 - render.alpha) * crop.plate)[0].clamp(0, 1)
     truth, mask, known = crop.rgb[0], crop.mask[0], crop.known[0] > 0
@@ -160,6 +162,7 @@ def score_frame(render: Render, crop: Crops) -> FrameScore:
     return FrameScore(
         psnr(image[box], truth[box]),
         psnr(image, crop.rgb[0], mask),
+        psnr(render.rgb[0][box].clamp(0, 1), (crop.rgb[0] * mask)[box]),
         float("nan") if small else ssim(image[box], truth[box]),
     )
 
@@ -173,6 +176,8 @@ def _scores(frames: list[FrameScores], background: str) -> Scores:
         ssim_box=fmean(s.ssim_box for s in plain),
         psnr_masked_fitpose_db=fmean(s.psnr_masked_db for s in fitted),
         psnr_masked_db=fmean(s.psnr_masked_db for s in plain),
+        psnr_cutout_fitpose_db=fmean(s.psnr_cutout_db for s in fitted),
+        psnr_cutout_db=fmean(s.psnr_cutout_db for s in plain),
         background=background,
         n_frames=len(fitted),
         noiseless=_noiseless(frames),

@@ -28,10 +28,10 @@ from avatars.gaussians import Gaussians
 from avatars.losses import block_ssim, laplacian, mask_loss, weighted_l1
 from avatars.metrics import gaussian_window, psnr, ssim
 from avatars.motion import Motion
-from avatars.pose_refinement import between, carried_over
+from avatars.pose_refinement import PoseRefinement, between, carried_over
 from avatars.rasterizer import rasterize
 from avatars.rig import Rig
-from avatars.rotations import matrix_from_axis_angle, matrix_from_quaternion
+from avatars.rotations import axis_angle_from_matrix, matrix_from_axis_angle, matrix_from_quaternion
 from avatars.row_adam import RowAdam
 from avatars.ties import Ties
 
@@ -407,6 +407,28 @@ def test_pose_refinement_undoes_a_wrong_pose(capture, body: Body) -> None:
         return float((a - b).norm(dim=-1).mean())
 
     assert off_px(found) < 0.45 * off_px(track.motion)
+
+
+def test_a_lean_common_to_all_frames_stays_as_tracked(capture) -> None:
+    pose = PoseRefinement.of(capture.motion)
+    generator = torch.Generator().manual_seed(0)
+    own = 0.05 * torch.randn(FRAMES, 3, generator=generator)
+    across = torch.tensor([1.0, 0.0, 0.0])
+    leaning = matrix_from_axis_angle(own + 0.1 * across) @ matrix_from_axis_angle(capture.motion.poses[:, 0])
+    pose.corrections.values[:, :3] = axis_angle_from_matrix(leaning) - capture.motion.poses[:, 0]
+
+    def turned() -> torch.Tensor:
+        now = matrix_from_axis_angle(capture.motion.poses[:, 0] + pose.corrections.values[:, :3])
+        return axis_angle_from_matrix(now @ matrix_from_axis_angle(capture.motion.poses[:, 0]).mT)
+
+    before = turned()
+    pose.hold_lean(across)
+    after = turned()
+    assert abs(float(before[:, 0].mean())) > 0.08
+    assert abs(float(after[:, 0].mean())) < 2e-3
+    assert (after[:, 0].diff() - before[:, 0].diff()).abs().max() < 0.01  # frames keep what is their own
+    assert (after[:, 1:] - before[:, 1:]).abs().max() < 0.01
+    assert pose.corrections.values[:, :3].abs().max() < 0.5  # and the form of axis-angle that is near the tracked one
 
 
 def test_wrong_poses_of_a_half_turn_grow_no_needles_and_no_holes(capture, body: Body) -> None:
