@@ -49,6 +49,8 @@ COLOR_FRAMES = 36
 """At most so many frames give the first colors."""
 ROW_RATE = {8: 1.5, 4: 1.5, 2: 1.0, 1: 0.3}
 """By level: steps of poses and exposures follow the resolution, and the last stage polishes."""
+LAST_RATE = 0.03
+"""A stage's last steps over its first; with 0.1, what one frame does to the Gaussians still shows at the end."""
 HOLD_LEAN_EVERY = 25
 """Iterations between two corrections of the lean that all frames share."""
 WATCH_EVERY = 200
@@ -266,7 +268,7 @@ def run_stage(fit: Fit, watch: Watch, keeper: Keeper) -> None:
     stage = run.stage
     fit.pose.corrections.spread = 0.3 if stage.level > 1 else 0.0
     for _ in progress(run.steps(), name_of(stage), stage.iterations - run.step):
-        rate = 0.1 ** run.schedule.share(run.step)
+        rate = LAST_RATE ** run.schedule.share(run.step)
         for group in run.optimizer.param_groups:
             group["lr"] = group["base_lr"] * rate
         rows = run.next_rows(len(fit.train), fit.generator)
