@@ -152,9 +152,10 @@ def code_state() -> str:
     """Names the state of the package's code that numbers belong to."""
     import avatars
 
+    assert avatars.__file__ is not None
     digest = hashlib.sha256()
-    for path in sorted(Path(avatars.__path__[0]).rglob("*")):
-        if path.suffix in (".py", ".cpp", ".h"):
+    for path in sorted(Path(avatars.__file__).parent.rglob("*")):  # __path__ is elsewhere in an editable installation
+        if path.suffix in (".py", ".cpp", ".h", ".inl"):
             digest.update(path.read_bytes())
     return digest.hexdigest()[:12]
 
