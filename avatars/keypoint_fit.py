@@ -71,7 +71,6 @@ class FitWeights:
     """How far from above their feet a standing person's center of mass is, where up is known."""
     face: float = 0.03
     """Breadth of the face, relative: grown heads differ in size by less than bodies do."""
-
     held_turn: bool = False
     """The person turns about one axis (`held_turn`)."""
     axis: float = 1.0

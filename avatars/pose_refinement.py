@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +12,7 @@ from torch import Tensor
 from avatars.body import Body, PosedBody
 from avatars.image_motion import ImageMotion
 from avatars.motion import GLOBAL, JAW, LEFT_EYE, N_JOINTS, RIGHT_EYE, Motion
-from avatars.rotations import axis_angle_from_matrix, matrix_from_axis_angle
+from avatars.rotations import axis_angle_from_matrix, matrix_from_axis_angle, nearest_axis_angle
 from avatars.row_adam import Rows
 
 WIDTH = N_JOINTS * 3 + 3
@@ -76,7 +75,7 @@ class PoseRefinement:
         now = matrix_from_axis_angle(tracked + self.corrections.values[:, :3])
         turned = axis_angle_from_matrix(now @ matrix_from_axis_angle(tracked).mT) @ across
         back = axis_angle_from_matrix(matrix_from_axis_angle(-turned.mean() * across) @ now)
-        self.corrections.values[:, :3] = _nearest_turn(back, tracked) - tracked
+        self.corrections.values[:, :3] = nearest_axis_angle(back, tracked) - tracked
 
     def state(self) -> dict[str, Any]:
         """Everything that steps change."""
@@ -101,14 +100,6 @@ class PoseRefinement:
         delta = self.corrections.values
         poses = self.motion.poses + delta[:, :-3].view(-1, N_JOINTS, 3)
         return replace(self.motion, poses=poses, transl=self.motion.transl + delta[:, -3:])
-
-
-def _nearest_turn(rotation: Float[Tensor, "n 3"], to: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
-    """The same rotations (axis-angle, at most pi), written as that of their two nearest forms that lies nearer `to`."""
-    angle = rotation.norm(dim=-1, keepdim=True).clamp_min(1e-9)
-    other = rotation * (1 - 2 * math.pi / angle)
-    nearer = (rotation - to).norm(dim=-1, keepdim=True) <= (other - to).norm(dim=-1, keepdim=True)
-    return torch.where(nearer, rotation, other)
 
 
 def carried_over(tracked: Motion, refined: Motion, unseen: Motion) -> Motion:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -116,3 +118,11 @@ def matrix_from_6d(d6: Float[Tensor, "*batch 6"]) -> Float[Tensor, "*batch 3 3"]
 def d6_from_matrix(matrix: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 6"]:
     """The first two rows of a rotation matrix."""
     return matrix[..., :2, :].reshape(*matrix.shape[:-2], 6)
+
+
+def nearest_axis_angle(rotation: Float[Tensor, "n 3"], to: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
+    """The same rotations (axis-angle, at most pi), written as that of their two nearest forms that lies nearer `to`."""
+    angle = rotation.norm(dim=-1, keepdim=True).clamp_min(1e-9)
+    other = rotation * (1 - 2 * math.pi / angle)
+    nearer = (rotation - to).norm(dim=-1, keepdim=True) <= (other - to).norm(dim=-1, keepdim=True)
+    return torch.where(nearer, rotation, other)
