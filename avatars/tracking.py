@@ -227,7 +227,7 @@ def track_keypoints(
         focal_px=config.focal_px or FOCAL_PER_LONG_SIDE * max(keypoints.size_hw),
         height_m=config.height_m,
         iterations=config.iterations,
-        detector=config.detector,
+        detector=config.detector.partition("+")[0],  # whose masks they are does not move its points
         up=up,
     )
     fit = steadied(fit, times_s[keypoints.valid])

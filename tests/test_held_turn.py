@@ -106,6 +106,18 @@ def test_who_does_not_turn_is_tracked_as_anybody(body) -> None:
     assert torch.equal(free.poses, little.poses) and torch.equal(free.betas, little.betas)
 
 
+def test_another_backends_masks_do_not_change_where_a_detector_marks(body) -> None:
+    motion = turn(body, frames=16)
+    seen = leveled(motion, body, from_above())
+    alone, behind = (
+        track_keypoints(
+            seen, motion.times_s, body, config=TrackConfig(focal_px=FOCAL_PX, detector=detector, iterations=20)
+        )[0]
+        for detector in ("mediapipe", "mediapipe+segment-anything")
+    )
+    assert torch.equal(alone.poses, behind.poses) and torch.equal(alone.betas, behind.betas)
+
+
 def test_a_level_camera_marks_both_sides_where_they_are() -> None:
     points = torch.zeros(1, 23, 3)
     points[0, LEFT_HIP], points[0, RIGHT_HIP] = torch.tensor([0.1, 0.0, -3.2]), torch.tensor([-0.1, 0.0, -2.8])
