@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -11,7 +12,7 @@ from avatars.gaussian_parameters import GaussianParameters
 from avatars.gaussians import Gaussians
 from avatars.rasterizer import Render, rasterize
 from avatars.rig import Rig
-from avatars.shading import shading
+from avatars.shading import shaded
 
 
 def draw(
@@ -29,8 +30,8 @@ def draw(
     `surface` stands in for the rig's own while betas are refined.
     """
     points = rig.pose(posed, p.offsets, p.quats, surface)
-    colors = p.albedo[None] * shading(points.normals, p.light) if shade else p.albedo[None]
-    colors = colors * exposure.exp()[:, None]
+    light = p.light if shade else torch.zeros_like(p.light)
+    colors = shaded(p.albedo, points.normals, light, exposure)
     return rasterize(
         Gaussians(points.means, points.quats, p.log_scales.exp(), p.opacity_logits.sigmoid(), colors), camera
     )

@@ -8,22 +8,24 @@ the points of the surface and their levers about the joints give it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from avatars.body import JOINT_NAMES, PosedBody
 from avatars.camera import Camera
 from avatars.motion import N_JOINTS
 from avatars.rig import Rig
-from avatars.rotations import right_jacobian
+from avatars.rotations import cross_product_matrix, right_jacobian
 
 POINTS = 400
 """Of the surface, taken evenly."""
-N_COUPLED = 22
-"""Joints that share points enough to be solved for together: the body's without jaw, eyes and fingers."""
+BODY, FINGERS = slice(0, 22), slice(25, N_JOINTS)
+"""Joints that share points enough to be solved for together, and those that are taken one by one; jaw and eyes are
+neither."""
+N_FINGERS = N_JOINTS - 25
 STIFFNESS_MM2 = {
     "pelvis": 65.0, "hip": 50.0, "knee": 80.0, "ankle": 130.0, "foot": 800.0, "spine": 400.0, "neck": 260.0,
     "head": 200.0, "collar": 260.0, "shoulder": 50.0, "elbow": 80.0, "wrist": 130.0,
@@ -37,25 +39,34 @@ FINGER_STIFFNESS_MM2 = 50.0
 class ImageMotion:
     """How points on the surface move across the line of sight, in millimeters at their own distance."""
 
-    joints: Float[Tensor, "frames points 2 55 3"]
-    """Per radian of each joint's axis-angle."""
-    transl: Float[Tensor, "frames points 2 3"]
-    """Per meter."""
+    coupled: Float[Tensor, "frames points*2 69"]
+    """Per radian of the coupled joints' axis-angles, then per meter."""
+    fingers: Float[Tensor, "frames points*2 90"]
+    """Per radian of the fingers' axis-angles."""
 
     @staticmethod
     @torch.no_grad()
     def of(rig: Rig, offsets: Float[Tensor, "n 3"], posed: PosedBody, camera: Camera) -> ImageMotion:
-        """Of points spread over a posed rig, taken as if a joint turned all that hangs on it by its share."""
-        chosen = torch.linspace(0, len(rig.binding) - 1, POINTS).round().long()
-        weights, A = rig.weights.dense_t[:, chosen], posed.A_world_rest
-        blended = torch.einsum("jn,bjrc->bnrc", weights, A)
-        points = (blended[..., :3] @ (rig.surface + offsets)[chosen, :, None])[..., 0] + blended[..., 3]
-        across = _across(points, camera.T_cam_world.expand(len(A), 4, 4))
-        lever = points[:, :, None] - posed.joints[:, None]
-        turned = torch.linalg.cross(lever[:, :, None], across[..., None, :], dim=-1)  # per radian about world axes
-        turned = turned * (_hangs_on(rig.body.parents) @ weights).t()[:, None, :, None]
-        axes = A[..., :3] @ right_jacobian(posed.poses.reshape(-1, N_JOINTS, 3))
-        return ImageMotion(torch.einsum("bnpjc,bjcd->bnpjd", turned, axes), across)
+        """Of points spread over a posed rig, taken as if a joint turned all that hangs on it by its share.
+
+        A turn w about a joint at j moves a point p along a direction a by (w x (p - j)) . a, which is the product of
+        the twist (w, j x w) and the line (p x a, a) (Featherstone 2008, chapter 2).
+        """
+        chosen, weights, shares = _points(rig)
+        A = posed.A_world_rest
+        blended = (weights @ A.flatten(2)).unflatten(-1, (3, 4))
+        points = (blended[..., :3] @ (rig.surface[chosen] + offsets[chosen])[..., None])[..., 0] + blended[..., 3]
+        across, center = _across(points, camera.T_cam_world.expand(len(A), 4, 4)), posed.joints[:, :1]
+        moments = torch.linalg.cross((points - center)[:, :, None].expand_as(across), across, dim=-1)
+        lines = torch.cat([moments, across], -1).flatten(1, 2)
+        turns = A[..., :3] @ right_jacobian(posed.poses.reshape(-1, N_JOINTS, 3))
+        twists = torch.cat([turns, cross_product_matrix(posed.joints - center) @ turns], 2).transpose(1, 2)
+
+        def moved(joints: slice) -> Tensor:
+            columns = slice(3 * joints.start, 3 * joints.stop)
+            return lines @ twists[:, :, joints].flatten(2) * shares[:, columns]
+
+        return ImageMotion(torch.cat([moved(BODY), lines[..., 3:]], -1), moved(FINGERS))
 
     def even_step(
         self, gradient: Float[Tensor, "frames 168"]
@@ -66,20 +77,15 @@ class ImageMotion:
         stiffness: the Gauss-Newton step (Levenberg 1944) of a picture whose every point pulls alike. Moved by
         s / sqrt(length), the picture moves by about a millimeter. Jaw and eyes stay.
         """
-        frames, points = self.joints.shape[:2]
-        gradient = gradient.view(frames, N_JOINTS + 1, 3)
-        coupled = torch.cat([self.joints[:, :, :, :N_COUPLED], self.transl[:, :, :, None]], 3).flatten(3).flatten(1, 2)
-        metric = coupled.mT @ coupled / points + torch.diag(_stiffness())
-        asked = gradient[:, [*range(N_COUPLED), N_JOINTS]].flatten(1)
-        found = torch.linalg.solve(metric, asked[..., None]).view(frames, -1, 3)
+        gradient = gradient.view(len(gradient), N_JOINTS + 1, 3)
+        metric = self.coupled.mT @ self.coupled / POINTS + torch.diag(_stiffness())
+        asked = torch.cat([gradient[:, BODY], gradient[:, N_JOINTS:]], 1)
+        found = torch.linalg.solve(metric, asked.flatten(1)[..., None]).view_as(asked)
+        alone = self.fingers.square().sum(1).view(-1, N_FINGERS, 3) / POINTS + FINGER_STIFFNESS_MM2
         step = torch.zeros_like(gradient)
-        step[:, :N_COUPLED], step[:, N_JOINTS] = found[:, :-1], found[:, -1]
-        alone = self.joints[:, :, :, FINGERS].square().sum((1, 2)) / points + FINGER_STIFFNESS_MM2
+        step[:, BODY], step[:, N_JOINTS:] = found[:, :-1], found[:, -1:]
         step[:, FINGERS] = gradient[:, FINGERS] / alone
         return step.flatten(1), (gradient * step).sum((1, 2)).clamp_min(0.0)
-
-
-FINGERS = slice(25, N_JOINTS)
 
 
 def _across(
@@ -90,6 +96,15 @@ def _across(
     x, y, z = (points @ R.mT + T_cam_world[:, None, :3, 3]).unbind(-1)
     slope = torch.stack([x, y], -1) / z.clamp_min(0.1)[..., None]
     return 1000.0 * (R[:, None, :2] - slope[..., None] * R[:, None, 2:])
+
+
+@lru_cache(maxsize=1)
+def _points(rig: Rig) -> tuple[Int[Tensor, " points"], Float[Tensor, "points joints"], Float[Tensor, "points*2 165"]]:
+    """Which points of a rig, their weights, and each joint's share in their motion, along two directions by three axes."""
+    chosen = torch.linspace(0, len(rig.binding) - 1, POINTS).round().long()
+    weights = rig.weights.dense_t[:, chosen].t().contiguous()
+    shares = weights @ _hangs_on(rig.body.parents).t()
+    return chosen, weights, shares.repeat_interleave(2, 0).repeat_interleave(3, 1)
 
 
 @cache
@@ -105,5 +120,5 @@ def _hangs_on(parents: tuple[int, ...]) -> Float[Tensor, "joints joints"]:
 @cache
 def _stiffness() -> Float[Tensor, " coupled"]:
     """Of the coupled joints' axis-angles, then none of the translation."""
-    plain = [name.removeprefix("left_").removeprefix("right_").rstrip("123") for name in JOINT_NAMES[:N_COUPLED]]
+    plain = [name.removeprefix("left_").removeprefix("right_").rstrip("123") for name in JOINT_NAMES[BODY]]
     return torch.tensor([STIFFNESS_MM2[name] for name in plain] + [0.0]).repeat_interleave(3)

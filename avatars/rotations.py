@@ -17,7 +17,7 @@ def matrix_from_axis_angle(axis_angle: Float[Tensor, "*batch 3"]) -> Float[Tenso
     angle = safe.sqrt()
     a = torch.where(small, 1.0 - squared / 6.0, torch.sin(angle) / angle)
     b = torch.where(small, 0.5 - squared / 24.0, (1.0 - torch.cos(angle)) / safe)
-    K = _cross_product_matrix(axis_angle)
+    K = cross_product_matrix(axis_angle)
     eye = torch.eye(3, dtype=axis_angle.dtype, device=axis_angle.device)
     return eye + a[..., None, None] * K + b[..., None, None] * (K @ K)
 
@@ -33,12 +33,12 @@ def right_jacobian(axis_angle: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*bat
     angle = safe.sqrt()
     a = torch.where(small, 0.5 - squared / 24.0, (1.0 - torch.cos(angle)) / safe)
     b = torch.where(small, 1.0 / 6.0 - squared / 120.0, (angle - torch.sin(angle)) / (safe * angle))
-    K = _cross_product_matrix(axis_angle)
+    K = cross_product_matrix(axis_angle)
     eye = torch.eye(3, dtype=axis_angle.dtype, device=axis_angle.device)
     return eye - a[..., None, None] * K + b[..., None, None] * (K @ K)
 
 
-def _cross_product_matrix(vector: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:
+def cross_product_matrix(vector: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:
     """K with K @ x = cross(vector, x)."""
     x, y, z = vector.unbind(-1)
     o = torch.zeros_like(x)

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from avatars.rasterizer.cpu import address_of, empty, extension
+from avatars.threads import kernel_threads
 
 N_COEFFICIENTS = 8
 """Real spherical harmonics of degree 1 and 2; degree 0 is left to the albedo."""
@@ -24,3 +30,60 @@ def shading(
 ) -> Float[Tensor, "*frames n channels"]:
     """Positive factor on display-referred colors; its 2.2th power is the factor in linear light."""
     return torch.exp(harmonics(normals).transpose(-1, -2) @ light)
+
+
+def shaded(
+    albedo: Float[Tensor, "n 3"],
+    normals: Float[Tensor, "frames 3 n"],
+    light: Float[Tensor, "8 3"],
+    exposure: Float[Tensor, "frames 3"],
+) -> Float[Tensor, "frames n 3"]:
+    """Colors in a light and at each frame's exposure (logarithm of the gain). Normals get no gradient.
+
+    On the CPU our C++ does it, float32 only; as array operations it costs as much as skinning.
+    """
+    if albedo.device.type == "cpu":
+        return _Shaded.apply(albedo, normals, light, exposure)  # type: ignore[return-value]
+    return shaded_reference(albedo, normals, light, exposure)
+
+
+def shaded_reference(
+    albedo: Float[Tensor, "n 3"],
+    normals: Float[Tensor, "frames 3 n"],
+    light: Float[Tensor, "8 3"],
+    exposure: Float[Tensor, "frames 3"],
+) -> Float[Tensor, "frames n 3"]:
+    """What `shaded` does, in plain PyTorch: any device, any floating dtype."""
+    return albedo[None] * shading(normals, light) * exposure.exp()[:, None]
+
+
+class _Shaded(torch.autograd.Function):
+    """All frames as one autograd node."""
+
+    @staticmethod
+    def forward(ctx: Any, *inputs: Tensor) -> Tensor:
+        albedo, normals, light, exposure = tensors = tuple(t.detach().contiguous() for t in inputs)
+        colors = empty((len(normals), len(albedo), 3))
+        for frame in range(len(normals)):
+            extension().shade(*_frame_arguments(tensors, frame), address_of(colors, frame), kernel_threads())
+        ctx.save_for_backward(*tensors)
+        return colors
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, v_colors: Tensor) -> tuple[Tensor | None, ...]:
+        albedo, normals, _, _ = tensors = ctx.saved_tensors
+        v_colors, v_albedo = v_colors.contiguous(), empty(albedo.shape)
+        sums = torch.empty(len(normals), N_COEFFICIENTS + 1, 3)
+        for frame in range(len(normals)):
+            arriving, sum_here = address_of(v_colors, frame), address_of(sums, frame)
+            extension().shade_backward(
+                *_frame_arguments(tensors, frame), arriving, v_albedo.data_ptr(), frame > 0, sum_here, kernel_threads()
+            )
+        return v_albedo, None, sums[:, :-1].sum(0), sums[:, -1]
+
+
+def _frame_arguments(tensors: tuple[Tensor, ...], frame: int) -> tuple[int, ...]:
+    albedo, normals, light, exposure = tensors
+    places = (address_of(normals, frame), light.data_ptr(), exposure[frame].data_ptr(), albedo.data_ptr())
+    return (*places, len(albedo))

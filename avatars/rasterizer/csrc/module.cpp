@@ -88,6 +88,16 @@ void skin_backward(Address joints, Address begins, Address moved_by, Address wei
                                {at(v_means), at(v_turned), at(v_joints), at(v_rest), at(v_quats), add_quats}, threads);
 }
 
+void shade(Address normals, Address light, Address exposure, Address albedo, int64_t n, Address colors, int threads) {
+    splat::shade_frame({at(normals), at(light), at(exposure), at(albedo), n}, at(colors), threads);
+}
+
+void shade_backward(Address normals, Address light, Address exposure, Address albedo, int64_t n, Address v_colors,
+                    Address v_albedo, bool add_albedo, Address v_light, int threads) {
+    splat::shade_frame_backward({at(normals), at(light), at(exposure), at(albedo), n},
+                                {at(v_colors), at(v_albedo), add_albedo, at(v_light)}, threads);
+}
+
 void lay_over(Address rgb, Address alpha, Address background, int64_t pixels, Address out, int threads) {
     splat::lay_over(at(rgb), at(alpha), at(background), pixels, at<uint8_t>(out), threads);
 }
@@ -148,6 +158,8 @@ NB_MODULE(_cpu, module) {
         .def("backward", &PyDrawing::backward, nb::call_guard<nb::gil_scoped_release>());
     module.def("skin", &skin, nb::call_guard<nb::gil_scoped_release>());
     module.def("skin_backward", &skin_backward, nb::call_guard<nb::gil_scoped_release>());
+    module.def("shade", &shade, nb::call_guard<nb::gil_scoped_release>());
+    module.def("shade_backward", &shade_backward, nb::call_guard<nb::gil_scoped_release>());
     module.def("image_loss", &image_loss, nb::call_guard<nb::gil_scoped_release>());
     module.def("add_ties", &add_ties, nb::call_guard<nb::gil_scoped_release>());
     module.def("lay_over", &lay_over, nb::call_guard<nb::gil_scoped_release>());

@@ -275,6 +275,25 @@ void skin_frame_backward(const Skin& skin, const SkinGradient& gradient, int thr
         for (size_t k = 0; k < size; ++k) gradient.joints[k] += parts[c * size + k];
 }
 
+void shade_frame(const Shade& shade, float* colors, int threads) {
+    const Chunks chunks(shade.n);
+    parallel(threads, chunks.count, [&](int c) { kernels().shade(shade, chunks.begin(c), chunks.end(c), colors); });
+}
+
+void shade_frame_backward(const Shade& shade, const ShadeGradient& gradient, int threads) {
+    const Chunks chunks(shade.n);
+    constexpr int kSums = 3 * kHarmonics + 3;
+    std::vector<float> parts(static_cast<size_t>(chunks.count) * kSums);
+    parallel(threads, chunks.count, [&](int c) {
+        ShadeGradient mine = gradient;
+        mine.light = parts.data() + static_cast<size_t>(c) * kSums;
+        kernels().shade_backward(shade, chunks.begin(c), chunks.end(c), mine);
+    });
+    std::fill(gradient.light, gradient.light + kSums, 0.0f);
+    for (int c = 0; c < chunks.count; ++c)
+        for (int k = 0; k < kSums; ++k) gradient.light[k] += parts[static_cast<size_t>(c) * kSums + k];
+}
+
 void lay_over(const float* rgb, const float* alpha, const float* background, int64_t pixels, uint8_t* out, int threads) {
     constexpr int64_t kPart = 1 << 14;
     parallel(threads, static_cast<int>((pixels + kPart - 1) / kPart), [&](int part) {

@@ -36,6 +36,10 @@ void draw_frame_backward(const Frame& frame, const Image& image, const ImageGrad
 void skin_frame(const Skin& skin, const Skinned& skinned, int threads);
 void skin_frame_backward(const Skin& skin, const SkinGradient& gradient, int threads);
 
+// `colors` are n x 3; `gradient.light` gets the sums over all.
+void shade_frame(const Shade& shade, float* colors, int threads);
+void shade_frame_backward(const Shade& shade, const ShadeGradient& gradient, int threads);
+
 // A frame over a background, to bytes: rgb (3 planes) premultiplied by alpha, background (3 planes), row-major pixels out.
 void lay_over(const float* rgb, const float* alpha, const float* background, int64_t pixels, uint8_t* out, int threads);
 

@@ -108,6 +108,23 @@ struct SkinGradient {
     bool add_quats;  // to what is there, or replace it
 };
 
+// The light that a capture was filmed in, one frame: colors are albedo times exp(harmonics(normal) . light + exposure).
+constexpr int kHarmonics = 8;
+struct Shade {
+    const float* normals;   // 3 x n, world
+    const float* light;     // kHarmonics x 3
+    const float* exposure;  // 3
+    const float* albedo;    // n x 3
+    int64_t n;
+};
+
+struct ShadeGradient {
+    const float* colors;  // arriving, n x 3
+    float* albedo;        // n x 3
+    bool add_albedo;      // to what is there, or replace it
+    float* light;         // a part's sums: kHarmonics x 3, then those of exposure
+};
+
 // Light on surfaces by their normals, in the axes of the Gaussians; see `PlaceLight` of compose/light.py.
 struct Light {
     float base[3], slope[9], toward[3], key[3];  // of each color: without direction, by normal; and the key light's
@@ -160,6 +177,8 @@ struct Kernels {
                              const uint8_t* seen, const Gradient&);
     void (*skin)(const Skin&, int64_t begin, int64_t end, const Skinned&);
     void (*skin_backward)(const Skin&, int64_t begin, int64_t end, const SkinGradient&);
+    void (*shade)(const Shade&, int64_t begin, int64_t end, float* colors);
+    void (*shade_backward)(const Shade&, int64_t begin, int64_t end, const ShadeGradient&);
     void (*relight)(const Lit&, int64_t begin, int64_t end);
     void (*grain)(uint8_t* bytes, const int16_t* noise, const int32_t* scale, int64_t count);
     void (*compare)(const LossFrame&, int begin, int end, LossSums&);

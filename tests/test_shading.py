@@ -1,0 +1,54 @@
+"""Our C++ light on Gaussians against plain PyTorch, and closed forms."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from avatars.rasterizer import cpu
+from avatars.shading import shaded, shaded_reference
+
+N = 2101
+
+
+def inputs(frames: int) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    normals = torch.nn.functional.normalize(torch.randn(frames, 3, N, generator=generator), dim=1)
+    light = 0.3 * torch.randn(8, 3, generator=generator)
+    return [torch.rand(N, 3, generator=generator), normals, light, 0.2 * torch.randn(frames, 3, generator=generator)]
+
+
+@pytest.mark.parametrize("instruction_set", ["avx512", "avx2", "plain"])
+@pytest.mark.parametrize("frames", [1, 3])
+def test_shading_agrees_with_plain_pytorch_in_values_and_gradients(frames: int, instruction_set: str) -> None:
+    extension = cpu.extension()
+    fastest = extension.instruction_set()
+    if not extension.use_instruction_set(instruction_set):
+        pytest.skip(f"this processor has no {instruction_set}")
+    results = []
+    try:
+        for function in (shaded, shaded_reference):
+            albedo, normals, light, exposure = inputs(frames)
+            leaves = [t.requires_grad_() for t in (albedo, light, exposure)]
+            colors = function(albedo, normals, light, exposure)
+            (colors * colors.detach().sin()).sum().backward()
+            results.append([colors, *(leaf.grad for leaf in leaves)])
+    finally:
+        extension.use_instruction_set(fastest)
+    for ours, expected in zip(*results, strict=True):
+        assert ours.shape == expected.shape
+        assert (ours - expected).abs().max() <= 1e-5 * expected.abs().max()
+
+
+def test_without_light_and_exposure_colors_are_the_albedo() -> None:
+    albedo, normals, light, exposure = inputs(2)
+    assert torch.equal(shaded(albedo, normals, 0 * light, 0 * exposure), albedo.expand(2, N, 3))
+
+
+def test_light_from_above_brightens_what_faces_up() -> None:
+    light = torch.zeros(8, 3)
+    light[1] = 0.5  # the second harmonic is the normal's height
+    normals = torch.tensor([[0.0, 0, 0], [1, -1, 0], [0, 0, 1]])[None]
+    colors = shaded(torch.full((3, 3), 0.4), normals, light, torch.zeros(1, 3))
+    expected = 0.4 * torch.tensor([0.5, -0.5, 0.0]).exp()
+    assert torch.allclose(colors[0], expected[:, None].expand(3, 3), atol=1e-6)
