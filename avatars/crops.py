@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from torch import Tensor
 from avatars.camera import Camera
 from avatars.clean_plate import CleanPlate, ShadedRooms, estimate_clean_plate
 from avatars.mask_stack import MaskStack
+from avatars.threads import torch_on_one_thread
 from avatars.video import VideoInfo, probe, read_frames
 
 LEVELS = (1, 2, 4, 8)
@@ -259,9 +261,11 @@ def generous(masks: UInt8[Tensor, "frames height width"], reach: float = 0.01) -
 
 
 def dilated(masks: Float[Tensor, "frames height width"], radius: int) -> Float[Tensor, "frames height width"]:
-    """Maximum over squares of the given radius, rows and columns apart."""
-    rows = F.max_pool2d(masks[:, None], (2 * radius + 1, 1), 1, (radius, 0))
-    return F.max_pool2d(rows, (1, 2 * radius + 1), 1, (0, radius))[:, 0]
+    """Maximum over squares of the given radius."""
+    import cv2  # 20 times as fast as a pooling layer
+
+    square = np.ones((2 * radius + 1, 2 * radius + 1), np.uint8)
+    return torch.stack([torch.from_numpy(cv2.dilate(mask.numpy(), square)) for mask in masks])
 
 
 def sharpened(image: Float[Tensor, "8 height width"]) -> Float[Tensor, "height width"]:
@@ -363,16 +367,27 @@ def _stack(
     usable: Tensor, windows: list[Window], thumbnails: list[Tensor], plate: CleanPlate, camera: Camera
 ) -> CropStack:
     plate_image = np.concatenate([plate.rgb, np.where(plate.known, 255, 0).astype(np.uint8)[..., None]], -1)
-    images: dict[int, list[Tensor]] = {level: [] for level in LEVELS}
-    cameras = []
-    for window, thumbnail in zip(windows, thumbnails, strict=True):
-        full = torch.cat([thumbnail.float(), window.sample(plate_image)])
-        full[3] = sharpened(full)
-        edge = EdgeContrast.of(full)
-        full[3] = matted(full, edge)
-        for level in LEVELS:
-            reduced, told = (F.avg_pool2d(x[None], level)[0] if level > 1 else x for x in (full, edge.told[None]))
-            images[level].append(torch.cat([reduced, _trust(reduced, told[0])]).round().to(torch.uint8))
-        cropped = camera.cropped(window.top, window.left, (window.height, window.width))
-        cameras.append(cropped.resized(window.size_hw))
+    threads = torch.get_num_threads()
+    with torch_on_one_thread(), ThreadPoolExecutor(threads) as pool:
+        pyramids = list(pool.map(lambda window, thumbnail: _pyramid(window, thumbnail, plate_image), windows, thumbnails))
+    images = {level: [pyramid[row] for pyramid in pyramids] for row, level in enumerate(LEVELS)}
+    cameras = [
+        camera.cropped(window.top, window.left, (window.height, window.width)).resized(window.size_hw)
+        for window in windows
+    ]
     return CropStack(tuple(usable.tolist()), tuple(cameras), images, plate.source)
+
+
+def _pyramid(
+    window: Window, thumbnail: UInt8[Tensor, "4 height width"], plate_image: UInt8[np.ndarray, "height width 4"]
+) -> list[UInt8[Tensor, "10 _ _"]]:
+    """A frame's planes at every level."""
+    full = torch.cat([thumbnail.float(), window.sample(plate_image)])
+    full[3] = sharpened(full)
+    edge = EdgeContrast.of(full)
+    full[3] = matted(full, edge)
+    levels = []
+    for level in LEVELS:
+        reduced, told = (F.avg_pool2d(x[None], level)[0] if level > 1 else x for x in (full, edge.told[None]))
+        levels.append(torch.cat([reduced, _trust(reduced, told[0])]).round().to(torch.uint8))
+    return levels
