@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -369,7 +370,7 @@ def _stack(
     plate_image = np.concatenate([plate.rgb, np.where(plate.known, 255, 0).astype(np.uint8)[..., None]], -1)
     threads = torch.get_num_threads()
     with torch_on_one_thread(), ThreadPoolExecutor(threads) as pool:
-        pyramids = list(pool.map(lambda window, thumbnail: _pyramid(window, thumbnail, plate_image), windows, thumbnails))
+        pyramids = list(pool.map(partial(_pyramid, plate_image), windows, thumbnails))
     images = {level: [pyramid[row] for pyramid in pyramids] for row, level in enumerate(LEVELS)}
     cameras = [
         camera.cropped(window.top, window.left, (window.height, window.width)).resized(window.size_hw)
@@ -379,7 +380,7 @@ def _stack(
 
 
 def _pyramid(
-    window: Window, thumbnail: UInt8[Tensor, "4 height width"], plate_image: UInt8[np.ndarray, "height width 4"]
+    plate_image: UInt8[np.ndarray, "height width 4"], window: Window, thumbnail: UInt8[Tensor, "4 height width"]
 ) -> list[UInt8[Tensor, "10 _ _"]]:
     """A frame's planes at every level."""
     full = torch.cat([thumbnail.float(), window.sample(plate_image)])

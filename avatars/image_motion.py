@@ -100,7 +100,7 @@ def _across(
 
 @lru_cache(maxsize=1)
 def _points(rig: Rig) -> tuple[Int[Tensor, " points"], Float[Tensor, "points joints"], Float[Tensor, "points*2 165"]]:
-    """Which points of a rig, their weights, and each joint's share in their motion, along two directions by three axes."""
+    """Which points of a rig, their weights, and each joint's share in their motion (two directions, three axes)."""
     chosen = torch.linspace(0, len(rig.binding) - 1, POINTS).round().long()
     weights = rig.weights.dense_t[:, chosen].t().contiguous()
     shares = weights @ _hangs_on(rig.body.parents).t()

@@ -35,20 +35,22 @@ class PoseRefinement:
 
     motion: Motion
     corrections: Rows
-    length: float = 0.0
-    """Running mean of the steps' squared lengths (`ImageMotion.even_step`)."""
+    length: Float[Tensor, " rows_or_1"]
+    """Running mean of the steps' squared lengths (`ImageMotion.even_step`): of each row, or of all alike."""
     steps: int = 0
 
     @staticmethod
-    def of(motion: Motion, *, decay: float = 0.0, smoothness: float = 0.0) -> PoseRefinement:
+    def of(motion: Motion, *, decay: float = 0.0, smoothness: float = 0.0, apart: bool = False) -> PoseRefinement:
         """No corrections yet. `decay` and `smoothness` (`Rows`) are weaker for fingers; jaw and eyes are left as
-        tracked."""
+        tracked. Rows that are `apart` are each as long under way as the others, however far off they start; otherwise
+        what is far off moves further."""
         lr = torch.full((WIDTH,), 0.01)
         lr[-3:] = 0.005
         rows = lr[:-3].view(N_JOINTS, 3)
         rows[25:55] *= 0.5
         rows[[JAW, LEFT_EYE, RIGHT_EYE]] = 0.0
-        return PoseRefinement(motion, Rows(len(motion), lr, decay=decay, smoothness=smoothness))
+        rows_of = Rows(len(motion), lr, decay=decay, smoothness=smoothness)
+        return PoseRefinement(motion, rows_of, torch.zeros(len(motion) if apart else 1))
 
     def step(
         self, rows: Int[Tensor, " b"], gradient: Float[Tensor, "b width"], moves: ImageMotion, rate: float = 1.0
@@ -59,10 +61,11 @@ class PoseRefinement:
         """
         step, length = moves.even_step(gradient)
         self.steps += 1
-        self.length += (float(length.mean()) - self.length) * (1 - RECENT)
-        usual = max(self.length / (1 - RECENT**self.steps), 1e-30)
+        at, recent = (slice(None), length.mean()) if len(self.length) == 1 else (rows, length)
+        self.length[at] += (recent - self.length[at]) * (1 - RECENT)
+        usual = (self.length[at] / (1 - RECENT**self.steps)).clamp_min(1e-30)
         reach = (length / usual).sqrt().clamp_min(1e-9)
-        step = step * ((reach.clamp_max(FARTHEST) / reach) / usual**0.5)[:, None]
+        step = step * ((reach.clamp_max(FARTHEST) / reach) / usual.sqrt())[:, None]
         self.corrections.move(rows, -STEP_MM * step, rate)
 
     def hold_lean(self, across: Float[Tensor, " 3"]) -> None:

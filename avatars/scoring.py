@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from avatars.fitting import Fit
 
 POSE_STEPS = ((2, 20), (1, 40))
-"""Levels and iterations of fitting the pose to a held-out frame."""
+"""Levels and iterations of fitting the poses to held-out frames."""
+AT_ONCE = 8
+"""Frames whose poses are fitted together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +82,14 @@ def score_held_out(fit: Fit, motion: Motion, held_out: list[int]) -> tuple[Score
     chosen = scored(held_out, fit.config)
     exposures = between(fit.exposure.values, tracked.times_s, motion.times_s[torch.tensor(chosen)])
     frames: list[FrameScores] = []
-    for row, i in enumerate(progress(chosen, "score held-out frames")):
-        crop, clean, exposure = fit.crops.over_truth(i), fit.crops.without_noise(i), exposures[row : row + 1]
-        here = whole[torch.tensor([i])]
-        poses = PoseRefinement.of(here), pose_fitted(fit, here, i, exposure)
-        plain, fitted = (_drawn(fit, pose, 0, crop, exposure) for pose in poses)
-        frames.append(FrameScores.of(plain, fitted, crop, clean))
+    parts = torch.arange(len(chosen)).split(AT_ONCE)
+    for rows in progress(parts, "score held-out frames", len(parts)):
+        crops = [chosen[row] for row in rows.tolist()]
+        here, exposure = whole[torch.tensor(crops)], exposures[rows]
+        poses = PoseRefinement.of(here), pose_fitted(fit, here, crops, exposure)
+        for row, i in enumerate(crops):
+            plain, fitted = (_drawn(fit, pose, row, fit.crops.over_truth(i), exposure[row : row + 1]) for pose in poses)
+            frames.append(FrameScores.of(plain, fitted, fit.crops.over_truth(i), fit.crops.without_noise(i)))
     background = "true" if fit.crops.truth is not None else fit.crops.background
     return _scores(frames, background), whole
 
@@ -112,27 +116,22 @@ def drawn_as_tracked(fit: Fit, motion: Motion, chosen: list[int], crops: list[Cr
     return [_drawn(fit, poses, row, crop, exposures[row : row + 1]) for row, crop in enumerate(crops)]
 
 
-def pose_fitted(fit: Fit, here: Motion, i: int, exposure: Float[Tensor, "1 3"]) -> PoseRefinement:
-    """The pose `here` (one frame) fitted to crop `i`; Gaussians, shape, light and exposure stay as they are."""
+def pose_fitted(fit: Fit, here: Motion, crops: list[int], exposures: Float[Tensor, "frames 3"]) -> PoseRefinement:
+    """The poses `here` fitted to those crops; Gaussians, shape, light and exposure stay as they are."""
     assert fit.rig is not None and fit.parameters is not None
-    frozen, row = fit.parameters.require_gradients(False), torch.tensor([0])
-    pose = PoseRefinement.of(here)
-    best, best_loss = pose.corrections.values.clone(), math.inf
+    frozen, rows = fit.parameters.require_gradients(False), torch.arange(len(crops))
+    pose, black = PoseRefinement.of(here, apart=True), torch.zeros(len(crops), 3)
+    how = Comparison(over_plate=True, ssim_weight=fit.config.weights.ssim, mask_weight=fit.config.weights.mask)
     for level, iterations in POSE_STEPS:
-        crop = fit.crops.take_bytes([i], level)
-        how = Comparison(over_plate=True, ssim_weight=fit.config.weights.ssim, mask_weight=fit.config.weights.mask)
+        crop = fit.crops.take_bytes(crops, level)
         for step in range(iterations):
-            correction = pose.corrections.leaf(row)
-            posed = pose.pose(fit.body, fit.betas, row, correction)
-            render = draw(fit.rig, frozen, posed, crop.camera, exposure, shade=fit.config.shading)
-            loss = crop_difference(render, crop, torch.zeros(1, 3), how)
-            loss.backward()
-            if level == POSE_STEPS[-1][0] and float(loss.detach()) < best_loss:
-                best, best_loss = correction.detach().clone(), float(loss.detach())
+            correction = pose.corrections.leaf(rows)
+            posed = pose.pose(fit.body, fit.betas, rows, correction)
+            render = draw(fit.rig, frozen, posed, crop.camera, exposures, shade=fit.config.shading)
+            crop_difference(render, crop, black, how).backward()
             assert correction.grad is not None
             moves = ImageMotion.of(fit.rig, frozen.offsets, posed, crop.camera)
-            pose.step(row, correction.grad, moves, (level / 2) * (1 - 0.9 * step / iterations))
-    pose.corrections.values = best
+            pose.step(rows, correction.grad, moves, (level / 2) * (1 - 0.9 * step / iterations))
     return pose
 
 

@@ -62,7 +62,7 @@ class _Shaded(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, *inputs: Tensor) -> Tensor:
-        albedo, normals, light, exposure = tensors = tuple(t.detach().contiguous() for t in inputs)
+        albedo, normals, *_ = tensors = tuple(t.detach().contiguous() for t in inputs)
         colors = empty((len(normals), len(albedo), 3))
         for frame in range(len(normals)):
             extension().shade(*_frame_arguments(tensors, frame), address_of(colors, frame), kernel_threads())
