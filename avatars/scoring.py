@@ -147,8 +147,9 @@ def score_frame(render: Render, crop: Crops) -> FrameScore:
     """Compare a one-frame render with its crop.
 
     The box is the tight one around the mask. The background is the plate; where that is unknown, frame (by its mask)
-    and render are both laid over black. "Masked" counts the person's pixels alone; for "cutout" both are laid over
-    black everywhere in the box, as papers do whose data sets mask the background.
+    and render are both laid over black, since the render knows nothing of the room in an edge's pixels. "Masked" counts
+    the person's pixels alone, by the mask; for "cutout" both are laid over black everywhere in the box, as papers do
+    whose data sets mask the background.
     """
     image = (render.rgb + (1 - render.alpha) * crop.plate)[0].clamp(0, 1)
     truth, mask, known = crop.rgb[0], crop.mask[0], crop.known[0] > 0
@@ -160,7 +161,7 @@ def score_frame(render: Render, crop: Crops) -> FrameScore:
     small = min(image[box].shape[1:]) < 11
     return FrameScore(
         psnr(image[box], truth[box]),
-        psnr(image, crop.rgb[0], mask),
+        psnr(image, truth, mask),
         psnr(render.rgb[0][box].clamp(0, 1), (crop.rgb[0] * mask)[box]),
         float("nan") if small else ssim(image[box], truth[box]),
     )

@@ -61,3 +61,21 @@ def test_an_error_in_the_person_weighs_by_the_pixels_that_count(crop: Crops) -> 
     expected = 10 * math.log10(24 * 16 / 0.25)
     for name in ("psnr_box_db", "psnr_masked_db", "psnr_cutout_db"):
         assert getattr(score, name) == pytest.approx(expected, abs=1e-3)
+
+
+def test_where_the_room_is_not_known_its_share_of_an_edge_is_no_error(crop: Crops) -> None:
+    """The render cannot know what shows through half a pixel of hair."""
+    mask = crop.mask.clone()
+    mask[:, 12:36, 12] = 0.5
+    person = torch.where(mask[:, None] == 1, crop.rgb, 0.0)  # black along the edge
+    room_through = mask[:, None] * person + (1 - mask[:, None]) * 1.0  # before a white wall
+    none = torch.zeros_like(crop.known)
+    unknown = Crops(room_through, mask, 0 * crop.plate, none, crop.sure, crop.near, crop.inside, crop.camera)
+    score = score_frame(drawn(person, mask[:, None]), unknown)
+    wall = 0.5 * (1 - 0.5)  # what is left of it where the frame is cut out by its mask
+    expected = -10 * math.log10(24 * 0.5 * wall**2 / float(mask.sum()))
+    assert score.psnr_masked_db == pytest.approx(expected, abs=0.01)
+    known = Crops(
+        room_through, mask, torch.ones_like(crop.plate), none + 1, crop.sure, crop.near, crop.inside, crop.camera
+    )
+    assert score_frame(drawn(person, mask[:, None]), known).psnr_masked_db > 100
