@@ -50,8 +50,8 @@ COLOR_FRAMES = 36
 ROW_RATE = {8: 1.5, 4: 1.5, 2: 1.0, 1: 0.3}
 """By level: steps of poses and exposures follow the resolution, and the last stage polishes."""
 POSE_DECAY, MANY_FRAMES = 2.0, 280
-"""How strongly poses are drawn back to the tracked ones, and more so the fewer frames there are, up to three times: what
-few frames show of hair and loose clothes, which the body does not have, would else turn heads and bend backs."""
+"""How strongly poses are drawn back to the tracked ones, and up to three times more where frames are fewer: what few
+frames show of hair and loose clothes, which the body does not have, would else turn heads and bend backs."""
 LAST_RATE = 0.03
 """A stage's last steps over its first; with 0.1, what one frame does to the Gaussians still shows at the end."""
 HOLD_LEAN_EVERY = 25
