@@ -263,7 +263,7 @@ def generous(masks: UInt8[Tensor, "frames height width"], reach: float = 0.01) -
 
 def dilated(masks: Float[Tensor, "frames height width"], radius: int) -> Float[Tensor, "frames height width"]:
     """Maximum over squares of the given radius."""
-    import cv2  # 20 times as fast as a pooling layer
+    import cv2  # a pooling layer takes 40 times as long
 
     square = np.ones((2 * radius + 1, 2 * radius + 1), np.uint8)
     return torch.stack([torch.from_numpy(cv2.dilate(mask.numpy(), square)) for mask in masks])

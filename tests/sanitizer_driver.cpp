@@ -123,6 +123,20 @@ bool run_skin(int64_t n, int n_joints, int threads) {
     return true;
 }
 
+bool run_shade(int64_t n, int threads) {
+    std::mt19937 random(8);
+    std::uniform_real_distribution<float> uniform;
+    Floats normals(3 * n), albedo(3 * n), light(24), exposure(3), colors(3 * n), v_albedo(3 * n), v_light(27);
+    for (Floats* each : {&normals, &albedo, &light, &exposure})
+        for (float& x : *each) x = uniform(random);
+    const splat::Shade shade{normals.data(), light.data(), exposure.data(), albedo.data(), n};
+    splat::shade_frame(shade, colors.data(), threads);
+    splat::shade_frame_backward(shade, {colors.data(), v_albedo.data(), n % 2 == 0, v_light.data()}, threads);
+    for (float value : v_light)
+        if (!std::isfinite(value)) return false;
+    return true;
+}
+
 }  // namespace
 
 int main() {
@@ -141,7 +155,7 @@ int main() {
                 ++failures;
                 std::printf("%s: %d x %d, %d channels, seed %u: not finite\n", name, shape.width, shape.height, shape.channels, seed);
             }
-        for (int64_t n : {0, 1, 17, 5000}) failures += !run_skin(n, 55, 3), ++runs;
+        for (int64_t n : {0, 1, 17, 5000}) failures += !run_skin(n, 55, 3) + !run_shade(n, 3), runs += 2;
         failures += !run_not_finite(), ++runs;
     }
     std::printf("%d runs, %d failures\n", runs, failures);
