@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,3 +29,15 @@ def bare_environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
         for option in ("PYTHON", "WEIGHTS", "MODEL", "REPOSITORY", "DEVICE"):
             monkeypatch.delenv(f"{backend.prefix}_{option}", raising=False)
     return monkeypatch
+
+
+@pytest.fixture(params=["avx512", "avx2", "plain"])
+def instruction_set(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Our C++ runs the kernels of this instruction set; skipped where the processor has it not."""
+    from avatars.rasterizer.cpu import extension
+
+    fastest = extension().instruction_set()
+    if not extension().use_instruction_set(request.param):
+        pytest.skip(f"this processor has no {request.param}")
+    yield request.param
+    extension().use_instruction_set(fastest)

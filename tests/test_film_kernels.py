@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 import torch
@@ -15,16 +13,6 @@ from compose.film import _noise_bank, _noise_scale, add_grain
 from compose.light import light_factor, outward_normals, preset_light, relit
 
 N = 2101
-
-
-@pytest.fixture(params=["avx512", "avx2", "plain"])
-def instruction_set(request) -> Iterator[str]:
-    extension = cpu.extension()
-    fastest = extension.instruction_set()
-    if not extension.use_instruction_set(request.param):
-        pytest.skip(f"this processor has no {request.param}")
-    yield request.param
-    extension.use_instruction_set(fastest)
 
 
 @pytest.mark.parametrize("channels", [3, 5])
