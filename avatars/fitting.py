@@ -50,7 +50,7 @@ COLOR_FRAMES = 36
 ROW_RATE = {8: 1.5, 4: 1.5, 2: 1.0, 1: 0.3}
 """By level: steps of poses and exposures follow the resolution, and the last stage polishes."""
 POSE_DECAY, MANY_FRAMES = 2.0, 280
-"""How strongly poses are drawn back to the tracked ones, and up to three times more where frames are fewer: what few
+"""How strongly poses are drawn back to the tracked ones, and up to twice as strongly where frames are fewer: what few
 frames show of hair and loose clothes, which the body does not have, would else turn heads and bend backs."""
 LAST_RATE = 0.03
 """A stage's last steps over its first; with 0.1, what one frame does to the Gaussians still shows at the end."""
@@ -105,7 +105,7 @@ class Fit:
     def start(config: FitConfig, body: Body, crops: CropStack, train: list[int], motion: Motion) -> Fit:
         """No Gaussians yet. `motion` has the frames of `crops`."""
         rows = motion[torch.tensor(train)]
-        decay = POSE_DECAY * min(max(MANY_FRAMES / len(train), 1.0), 3.0)
+        decay = POSE_DECAY * min(max(MANY_FRAMES / len(train), 1.0), 2.0)
         pose = PoseRefinement.of(rows, decay=decay, smoothness=2.0)
         exposure = RowAdam(len(train), torch.full((3,), 0.002), decay=2.0, smoothness=20.0)
         generator = torch.Generator().manual_seed(config.seed)

@@ -88,8 +88,9 @@ def score_held_out(fit: Fit, motion: Motion, held_out: list[int]) -> tuple[Score
         here, exposure = whole[torch.tensor(crops)], exposures[rows]
         poses = PoseRefinement.of(here), pose_fitted(fit, here, crops, exposure)
         for row, i in enumerate(crops):
-            plain, fitted = (_drawn(fit, pose, row, fit.crops.over_truth(i), exposure[row : row + 1]) for pose in poses)
-            frames.append(FrameScores.of(plain, fitted, fit.crops.over_truth(i), fit.crops.without_noise(i)))
+            crop = fit.crops.over_truth(i)
+            plain, fitted = (_drawn(fit, pose, row, crop, exposure[row : row + 1]) for pose in poses)
+            frames.append(FrameScores.of(plain, fitted, crop, fit.crops.without_noise(i)))
     background = "true" if fit.crops.truth is not None else fit.crops.background
     return _scores(frames, background), whole
 

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from avatars.errors import InputError
 from avatars.rasterizer.cpu import address_of, empty, extension
 from avatars.threads import kernel_threads
 
@@ -40,9 +41,13 @@ def shaded(
 ) -> Float[Tensor, "frames n 3"]:
     """Colors in a light and at each frame's exposure (logarithm of the gain). Normals get no gradient.
 
-    On the CPU our C++ does it, float32 only; as array operations it costs as much as skinning.
+    On the CPU our C++ does it, float32 only; as array operations it costs more than skinning. Raises InputError for
+    another dtype on the CPU.
     """
     if albedo.device.type == "cpu":
+        for name, tensor in (("albedo", albedo), ("normals", normals), ("light", light), ("exposure", exposure)):
+            if tensor.dtype != torch.float32:
+                raise InputError(f"Shading on the CPU takes float32; {name} is {tensor.dtype}. Use `.float()`.")
         return _Shaded.apply(albedo, normals, light, exposure)  # type: ignore[return-value]
     return shaded_reference(albedo, normals, light, exposure)
 

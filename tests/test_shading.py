@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from avatars.errors import InputError
 from avatars.shading import shaded, shaded_reference
 
 N = 2101
@@ -43,3 +44,9 @@ def test_light_from_above_brightens_what_faces_up() -> None:
     colors = shaded(torch.full((3, 3), 0.4), normals, light, torch.zeros(1, 3))
     expected = 0.4 * torch.tensor([0.5, -0.5, 0.0]).exp()
     assert torch.allclose(colors[0], expected[:, None].expand(3, 3), atol=1e-6)
+
+
+def test_another_dtype_is_refused_on_the_cpu() -> None:
+    albedo, normals, light, exposure = inputs(1)
+    with pytest.raises(InputError, match="light is torch.float64"):
+        shaded(albedo, normals, light.double(), exposure)
