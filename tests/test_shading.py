@@ -48,5 +48,5 @@ def test_light_from_above_brightens_what_faces_up() -> None:
 
 def test_another_dtype_is_refused_on_the_cpu() -> None:
     albedo, normals, light, exposure = inputs(1)
-    with pytest.raises(InputError, match="light is torch.float64"):
+    with pytest.raises(InputError, match=r"light is torch\.float64"):
         shaded(albedo, normals, light.double(), exposure)
