@@ -6,11 +6,14 @@ from __future__ import annotations
 import logging
 import zipfile
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, fields, replace
 from itertools import count as _count
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -29,10 +32,12 @@ from avatars.work_folder import WorkFolder
 
 log = logging.getLogger(__name__)
 
-CHUNK_FRAMES = 512
+CHUNK_FRAMES = 176
+"""At most so many: the fewer, the more processors can share a clip."""
 WARM_UP_FRAMES = 8
 """Frames before a chunk that the detector sees again: each chunk starts a detector afresh, so that a clip gives the
-same result whether its work was interrupted or not."""
+same result whether its work was interrupted or not, and however many chunks were looked at beside each other."""
+MOST_AT_ONCE = 8
 PEOPLE_SAMPLES, MAX_SAMPLE_STEP = 16, 64
 """Frames in which further people are looked for, and the largest step between two of them."""
 MIN_CONTRAST = 0.01
@@ -92,28 +97,40 @@ def perceive(
 
     With `work`, finished chunks are kept there and taken up; masks are then read from there as long as it lasts.
     """
-    n = info.n_frames
-    done = [] if work is None else list(_finished(work, n, masks=masks))
-    if done and work is not None:
-        log.info("%s: %d of %d frames were looked at before.", info.path.name, sum(len(c.xy) for c, _ in done), n)
-    look = _Look(
-        detector, info, masks, min(max(1, n // PEOPLE_SAMPLES), MAX_SAMPLE_STEP) if person is None else 0, person
-    )
-    chunks = [*done, *_new_chunks(info, look, len(done), work)]
-    return _assembled([chunk for chunk, _ in chunks], [stack for _, stack in chunks], info)
+    n, spans = info.n_frames, _spans(info.n_frames)
+    done = {} if work is None else _finished(work, spans, masks=masks)
+    if done:
+        known = sum(len(chunk.xy) for chunk, _ in done.values())
+        log.info("%s: %d of %d frames were looked at before.", info.path.name, known, n)
+    every = min(max(1, n // PEOPLE_SAMPLES), MAX_SAMPLE_STEP) if person is None else 0
+    look = _Look(detector, info, masks, every, person, spans, work)
+    parts = done | look.beside_each_other([number for number in range(len(spans)) if number not in done])
+    chunks, stacks = zip(*(parts[number] for number in range(len(spans))), strict=True)
+    return _assembled(chunks, stacks, info)
 
 
-def _finished(work: WorkFolder, n: int, *, masks: bool) -> Iterator[_Part]:
-    """Chunks from the first on, as far as they are whole."""
-    for number, start in enumerate(range(0, n, CHUNK_FRAMES)):
-        chunk = _Chunk.load(work.piece("chunk", number), min(CHUNK_FRAMES, n - start))
+def _spans(n: int) -> list[tuple[int, int]]:
+    """(start, stop) of chunks of nearly equal length."""
+    edges = np.linspace(0, n, max(1, -(-n // CHUNK_FRAMES)) + 1).round().astype(int).tolist()
+    return list(pairwise(edges))
+
+
+def _finished(work: WorkFolder, spans: list[tuple[int, int]], *, masks: bool) -> dict[int, _Part]:
+    """Chunks that are whole, by number."""
+    found = {}
+    for number, (start, stop) in enumerate(spans):
+        chunk = _Chunk.load(work.piece("chunk", number), stop - start)
         if chunk is None:
-            return
+            continue
         try:
-            stack = MaskStack.load(work.piece("masks", number)) if masks else None
+            found[number] = chunk, MaskStack.load(work.piece("masks", number)) if masks else None
         except InputError:
-            return
-        yield chunk, stack
+            continue
+    return found
+
+
+class _Stopped(Exception):
+    """The work was given up elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +142,66 @@ class _Look:
     masks: bool
     count_people_every: int
     person: ChosenPerson | None
+    spans: list[tuple[int, int]]
+    work: WorkFolder | None
 
-    def at(self, stream: Iterator[np.ndarray], before: deque[np.ndarray], start: int, count: int) -> _Part:
+    def beside_each_other(self, numbers: list[int]) -> dict[int, _Part]:
+        """Those chunks, each processor taking some that follow each other, where the detector can be used so."""
+        at_once = min(len(numbers), torch.get_num_threads(), MOST_AT_ONCE) if self._concurrent else 1
+        shares = [share.tolist() for share in np.array_split(np.array(numbers, int), max(at_once, 1)) if len(share)]
+        frames, stop = SimpleQueue(), Event()
+
+        def tick() -> None:
+            if stop.is_set():
+                raise _Stopped
+            frames.put(True)
+
+        def taken(share: list[int]) -> dict[int, _Part]:
+            try:
+                return {number: part for run in _runs(share) for number, part in self.run(run, tick)}
+            finally:
+                frames.put(False)
+
+        total = sum(self.spans[number][1] - self.spans[number][0] for number in numbers)
+        with ThreadPoolExecutor(max(at_once, 1)) as pool:
+            futures = [pool.submit(taken, share) for share in shares]
+            try:
+                if futures:
+                    deque(progress(_ticks(frames, futures), f"Looking at {self.info.path.name}", total), maxlen=0)
+                    wait(futures)
+                    _require_none_failed(futures)
+                return {number: part for future in futures for number, part in future.result().items()}
+            finally:
+                stop.set()
+                futures.clear()  # an error holds on to what it passed, and that to the work folder's lock
+
+    @property
+    def _concurrent(self) -> bool:
+        return getattr(self.detector, "concurrent", False)
+
+    def run(self, numbers: Sequence[int], tick: Callable[[], None]) -> Iterator[tuple[int, _Part]]:
+        """Chunks that follow each other, from one stream of frames."""
+        first = self.spans[numbers[0]][0]
+        warm = max(first - WARM_UP_FRAMES, 0)
+        stream = read_frames(self.info, np.arange(warm, self.spans[numbers[-1]][1]))
+        before: deque[np.ndarray] = deque(islice(stream, first - warm), maxlen=WARM_UP_FRAMES)
+        for number in numbers:
+            start, stop = self.spans[number]
+            chunk, stack = self.at(stream, before, start, stop - start, tick)
+            if self.work is not None:
+                if stack is not None:
+                    stack = MaskStack.load(stack.save(self.work.piece("masks", number)))
+                chunk.save(self.work.piece("chunk", number))
+            yield number, (chunk, stack)
+
+    def at(
+        self,
+        stream: Iterator[np.ndarray],
+        before: deque[np.ndarray],
+        start: int,
+        count: int,
+        tick: Callable[[], None],
+    ) -> _Part:
         """The next `count` frames of `stream`, numbered from `start`, seen after those `before`, which are brought up
         to date."""
         first, waiting = start - len(before), deque(before)
@@ -134,6 +209,7 @@ class _Look:
         def frames() -> Iterator[np.ndarray]:
             yield from list(before)
             for frame in islice(stream, count):
+                tick()
                 before.append(frame)
                 waiting.append(frame)
                 yield frame
@@ -156,23 +232,30 @@ class _Look:
         return _Chunk(*(np.array(column) for column in zip(*rows, strict=True))), stack
 
 
-def _new_chunks(info: VideoInfo, look: _Look, first: int, work: WorkFolder | None) -> Iterator[_Part]:
-    n = info.n_frames
-    starts = range(first * CHUNK_FRAMES, n, CHUNK_FRAMES)
-    if not len(starts):
-        return
-    warm = max(starts[0] - WARM_UP_FRAMES, 0)
-    stream = progress(read_frames(info, np.arange(warm, n)), f"Looking at {info.path.name}", n - warm)
-    before: deque[np.ndarray] = deque(islice(stream, starts[0] - warm), maxlen=WARM_UP_FRAMES)
-    for number, start in enumerate(starts, first):
-        count = min(CHUNK_FRAMES, n - start)
-        # the last chunk asks for one more, so that the progress line ends
-        chunk, stack = look.at(stream, before, start, count + (start + count == n))
-        if work is not None:
-            if stack is not None:
-                stack = MaskStack.load(stack.save(work.piece("masks", number)))
-            chunk.save(work.piece("chunk", number))
-        yield chunk, stack
+def _runs(numbers: list[int]) -> list[list[int]]:
+    """Consecutive numbers together."""
+    breaks = np.flatnonzero(np.diff(numbers) > 1) + 1
+    return [part.tolist() for part in np.split(np.array(numbers, int), breaks)]
+
+
+def _require_none_failed(futures: list[Future]) -> None:
+    error = next((e for e in (future.exception() for future in futures if future.done()) if e is not None), None)
+    try:
+        if error is not None:
+            raise error
+    finally:
+        del error  # else it would hold on to itself
+
+
+def _ticks(frames: SimpleQueue[bool], futures: list[Future]) -> Iterator[None]:
+    """One per frame, until all threads have ended; raises what ended one of them early."""
+    working = len(futures)
+    while working:
+        if frames.get():
+            yield
+            continue
+        working -= 1
+        _require_none_failed(futures)
 
 
 def _row(
@@ -191,7 +274,7 @@ def _row(
     return row, detection.mask
 
 
-def _assembled(chunks: list[_Chunk], stacks: list[MaskStack | None], info: VideoInfo) -> Perceived:
+def _assembled(chunks: Sequence[_Chunk], stacks: Sequence[MaskStack | None], info: VideoInfo) -> Perceived:
     def joined(name: str) -> np.ndarray:
         return np.concatenate([getattr(chunk, name) for chunk in chunks])
 

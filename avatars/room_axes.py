@@ -156,7 +156,7 @@ def _climbed(
     scores = edges.agreement(_seen(directions, np.full(len(directions), focal)))
     best, score = directions[scores.argmax()], float(scores.max())
     for size in np.geomspace(0.03, 0.001, _CLIMBS):
-        turned = np.stack([best @ _rotation(axis) for axis in rng.normal(0, size, (20, 3))])
+        turned = best @ _rotations(rng.normal(0, size, (20, 3)))
         tried = edges.agreement(_seen(turned, np.full(len(turned), focal)))
         if tried.max() > score:
             best, score = turned[tried.argmax()], float(tried.max())
@@ -177,10 +177,10 @@ def _orthonormal(rows: np.ndarray) -> np.ndarray:
     return u @ vt
 
 
-def _rotation(axis_angle: np.ndarray) -> np.ndarray:
+def _rotations(axis_angles: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3 3"]:
     from scipy.spatial.transform import Rotation
 
-    return Rotation.from_rotvec(axis_angle).as_matrix()
+    return Rotation.from_rotvec(axis_angles).as_matrix()
 
 
 def _upward(directions: np.ndarray) -> tuple[float, float, float]:

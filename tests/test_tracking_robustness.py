@@ -77,6 +77,8 @@ def test_masks_can_be_emptied_where_nobody_is() -> None:
 class CountingDetector:
     """Finds a person whose place is the frame's brightness; remembers how many frames it was given, and may die."""
 
+    concurrent = False
+
     def __init__(self, dies_after: int | None = None) -> None:
         self.seen, self.dies_after = 0, dies_after
 
@@ -112,7 +114,7 @@ def test_killed_perception_is_taken_up_where_it_stopped(ramp: Path, tmp_path: Pa
     assert len(work.pieces("chunk")) == 2
     second = CountingDetector()
     found = perceive(info, second, work=work)
-    assert second.seen == (20 - 12) + 2 * 2  # what was missing, and the frames that warm up each of two chunks
+    assert second.seen == (20 - 10) + 2 * 2  # what was missing, and the frames that warm up each of two chunks
     for name in ("xy", "score", "valid"):
         assert torch.equal(getattr(found.keypoints, name), getattr(whole.keypoints, name))
     assert torch.equal(found.masks[:], whole.masks[:])
@@ -131,7 +133,36 @@ def test_a_broken_piece_is_made_again(ramp: Path, tmp_path: Path, monkeypatch) -
     piece.write_bytes(piece.read_bytes()[:100])
     again = CountingDetector()
     perceive(info, again, work=work)
-    assert again.seen == 20 - 12
+    assert again.seen == 5  # of four chunks the third
+
+
+def test_chunks_looked_at_beside_each_other_are_those_of_one_thread(ramp: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(perception_stage, "CHUNK_FRAMES", 3)
+    monkeypatch.setattr(perception_stage, "WARM_UP_FRAMES", 2)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    info, work = probe(ramp), WorkFolder.open(tmp_path / "out" / ".work", {"job": 1})
+    alone, beside = CountingDetector(), CountingDetector()
+    whole = perceive(info, alone)
+    beside.concurrent = True
+    found = perceive(info, beside, work=work)
+    assert beside.seen == alone.seen == 20 + 6 * 2  # seven chunks, whoever takes them
+    assert torch.equal(found.keypoints.xy, whole.keypoints.xy)
+    assert torch.equal(found.masks[:], whole.masks[:])
+    for number in (2, 5):
+        work.piece("chunk", number).unlink()
+    again = CountingDetector()
+    again.concurrent = True
+    assert torch.equal(perceive(info, again, work=work).keypoints.xy, whole.keypoints.xy)
+    assert again.seen == 3 + 3 + 2 * 2
+
+
+def test_what_ends_one_thread_ends_all(ramp: Path, monkeypatch) -> None:
+    monkeypatch.setattr(perception_stage, "CHUNK_FRAMES", 5)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    detector = CountingDetector(dies_after=4)
+    detector.concurrent = True
+    with pytest.raises(KeyboardInterrupt):
+        perceive(probe(ramp), detector)
 
 
 def test_the_work_of_another_job_is_not_taken_up(tmp_path: Path) -> None:

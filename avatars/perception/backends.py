@@ -19,7 +19,10 @@ WHOLE_BODY_BACKENDS: dict[str, tuple[str, str]] = {
 
 
 class WholeBodyDetector(Protocol):
-    """Frames of one person in, keypoints and masks out; made before long work starts, so that what is missing shows."""
+    """Frames of one person in, keypoints and masks out; made before long work starts, so that what is missing shows.
+
+    One whose `detect` may run in several threads at once says `concurrent = True`.
+    """
 
     def detect(
         self, frames: Iterable[np.ndarray], *, masks: bool = True, count_people_every: int = 0

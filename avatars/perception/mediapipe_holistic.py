@@ -13,8 +13,9 @@ import importlib.metadata
 import importlib.util
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -67,6 +68,8 @@ def check_available() -> None:
 
 class MediaPipeHolistic:
     """A `WholeBodyDetector`: follows one person through a clip."""
+
+    concurrent = True
 
     def __init__(self) -> None:
         check_available()
@@ -227,18 +230,34 @@ def _anchored(
     return (points - origin) * (length_m / max(float(np.linalg.norm(a - b)), 1e-6)) + at_m
 
 
+_silence = ExitStack()
+_silenced, _silencing = 0, Lock()
+"""How many ask for it now."""
+
+
 @contextmanager
 def native_log_silenced(wanted: bool = True) -> Iterator[None]:
-    """Nothing on file descriptor 2: MediaPipe's C++ parts write there whatever the log level is."""
+    """Nothing on file descriptor 2: MediaPipe's C++ parts write there whatever the log level is.
+
+    Several threads may ask for it; the last one ends it.
+    """
+    global _silenced
     if not wanted:
         yield
         return
     os.environ.setdefault("GLOG_minloglevel", "2")
-    saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    with _silencing:
+        if _silenced == 0:
+            saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, 2)
+            os.close(nowhere)
+            _silence.callback(os.close, saved)
+            _silence.callback(os.dup2, saved, 2)
+        _silenced += 1
     try:
-        os.dup2(nowhere, 2)
         yield
     finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        os.close(nowhere)
+        with _silencing:
+            _silenced -= 1
+            if _silenced == 0:
+                _silence.close()
