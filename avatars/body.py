@@ -24,6 +24,7 @@ from torch import Tensor
 
 from avatars.errors import BodyFileMissing, InputError
 from avatars.files import sha256_of
+from avatars.forward_kinematics import place_joints
 from avatars.rotations import matrix_from_axis_angle
 
 if TYPE_CHECKING:
@@ -279,11 +280,8 @@ class Body:
         `poses` are full axis-angle poses (radians, hand mean included). `betas` and `expression` are one for all frames
         (shape,) or one per frame (frames, shape); coefficients that are not given are zero. `transl` in meters.
         """
-        rest = self.joint_points.rest(betas, expression)
-        rest = rest[..., None] if rest.ndim == 2 else rest.permute(1, 2, 0)
-        omega = poses.permute(1, 2, 0).contiguous()
-        A, joints = _ForwardKinematics.apply(omega, rest, None if transl is None else transl.T, self.parents)
-        return PosedBody(self, poses, betas, expression, joints.permute(2, 0, 1), A.permute(3, 0, 1, 2))
+        A, joints = place_joints(poses, self.joint_points.rest(betas, expression), transl, self.parents)
+        return PosedBody(self, poses, betas, expression, joints, A)
 
     def pose_motion(self, motion: Motion) -> PosedBody:
         """Place the joints for every frame of a motion. Raises InputError when its betas belong to another body."""
@@ -333,8 +331,8 @@ def skin(
 ) -> Float[Tensor, "frames points rows"]:
     """Linear blend skinning as one matrix product. Three rows give x, y, z; one row gives that coordinate alone.
 
-    In memory the frames stand last (they do so in `PosedBody.A_world_rest`): make the result contiguous where its
-    layout matters.
+    In memory the frames stand last (where many are posed at once they do so in `PosedBody.A_world_rest`): make the
+    result contiguous where its layout matters.
     """
     frames, joints, rows, _ = A_world_rest.shape
     blended = (weights @ A_world_rest.permute(1, 2, 3, 0).reshape(joints, -1)).reshape(-1, rows, 4, frames)
@@ -362,125 +360,6 @@ def _combine(dirs: Float[Tensor, "points 3 n"], coefficients: Float[Tensor, "*fr
     return (
         (dirs @ coefficients.mT).reshape(-1, 3, len(coefficients)).permute(2, 0, 1)
     )  # frames last, as `skin` likes it
-
-
-class _ForwardKinematics(torch.autograd.Function):
-    """Axis-angles (55, 3, frames), rest joints (55, 3, frames or 1) and transl (3, frames) or None to skinning
-    transforms (55, 3, 4, frames) and posed joints (55, 3, frames).
-
-    Frames stand last, so that every operation runs along them. The gradient is written out, because this runs a
-    thousand times per tracked video: turning joint c moves all below it rigidly, so its world gradient is the sum of
-    their torques about it, which one product with the tree's descendant matrix gives for all joints. Axis-angles get
-    theirs through the left Jacobian of SO(3) (Sola et al. 2018, "A micro Lie theory", eq. 145).
-    """
-
-    @staticmethod
-    def forward(ctx, omega: Tensor, j: Tensor, transl: Tensor | None, parents: tuple[int, ...]):
-        tree = _tree(parents, omega.device)
-        offsets = torch.cat([j[:1], j[1:] - j[tree.parent[1:]]]).expand(omega.shape)
-        local = torch.cat([_rodrigues(omega), offsets[:, :, None]], 2)[tree.order]
-        levels = [local[: tree.sizes[0]]]
-        for part, above in zip(local.split(tree.sizes)[1:], tree.above[1:], strict=True):
-            outer = levels[-1].index_select(0, above)
-            inner = (outer[:, :, :3, None] * part[:, None]).sum(2)
-            inner[:, :, 3] += outer[:, :, 3]
-            levels.append(inner)
-        placed = torch.cat(levels)[tree.back]  # T_world_joint
-        if transl is not None:
-            placed[:, :, 3] += transl
-        W, p = placed[:, :, :3], placed[:, :, 3].clone()
-        ctx.save_for_backward(omega, j, W, p)
-        ctx.tree = tree
-        return torch.cat([W, (p - (W * j[:, None]).sum(2))[:, :, None]], 2), p
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx, grad_A: Tensor, grad_p: Tensor):
-        omega, j, W, p = ctx.saved_tensors
-        tree, count = ctx.tree, len(p)
-        gt = grad_A[:, :, 3]
-        force = grad_p + gt
-        gW = grad_A[:, :, :3] - gt[:, :, None] * j[:, None]
-        torque = _cross(p, force)
-        for k in range(3):
-            torque += _cross(W[:, :, k], gW[:, :, k])
-        below = (tree.descendants @ torch.cat([force, torque], 1).reshape(count, -1)).reshape(count, 6, -1)
-        force = below[:, :3]
-        torque = below[:, 3:] - _cross(p, force)
-        W_parent = torch.cat([torch.eye(3, device=p.device)[..., None].expand_as(W[:1]), W[tree.parent[1:]]])
-        turn = (W_parent * torque[:, :, None]).sum(1)  # both in the parent's frame
-        push = (W_parent * force[:, :, None]).sum(1)
-        grad_j = (push - (W * gt[:, :, None]).sum(1)).index_add(0, tree.parent[1:], push[1:], alpha=-1)
-        if j.shape[-1] == 1:
-            grad_j = grad_j.sum(-1, keepdim=True)
-        _, b, c = _rodrigues_factors(omega)
-        turned = _cross(omega, turn)
-        grad_omega = turn - b * turned + c * _cross(omega, turned)
-        return grad_omega, grad_j, force[0] if ctx.needs_input_grad[2] else None, None
-
-
-def _cross(a: Float[Tensor, "n 3 frames"], b: Float[Tensor, "n 3 frames"]) -> Float[Tensor, "n 3 frames"]:
-    return torch.linalg.cross(a, b, dim=1)
-
-
-def _rodrigues_factors(omega: Float[Tensor, "n 3 frames"]) -> tuple[Tensor, Tensor, Tensor]:
-    """sin(t)/t, (1 - cos t)/t^2 and (t - sin t)/t^3 (n, 1, frames) for t = |omega|, by their series for small t."""
-    squared = omega.square().sum(1, keepdim=True)
-    small = squared < 1e-2
-    t = torch.where(small, torch.ones_like(squared), squared).sqrt()
-    sin = torch.sin(t)
-    a = torch.where(small, 1.0 - squared / 6.0 * (1.0 - squared / 20.0), sin / t)
-    b = torch.where(small, 0.5 - squared / 24.0 * (1.0 - squared / 30.0), (1.0 - torch.cos(t)) / t**2)
-    c = torch.where(small, 1.0 / 6.0 - squared / 120.0 * (1.0 - squared / 42.0), (t - sin) / t**3)
-    return a, b, c
-
-
-def _rodrigues(omega: Float[Tensor, "n 3 frames"]) -> Float[Tensor, "n 3 3 frames"]:
-    a, b, _ = _rodrigues_factors(omega)
-    x, y, z = (omega * a).unbind(1)
-    outer = (omega * b)[:, :, None] * omega[:, None]
-    o = (1.0 - b * omega.square().sum(1, keepdim=True))[:, 0]
-    return outer + torch.stack([o, -z, y, z, o, -x, -y, x, o], 1).reshape(outer.shape)
-
-
-@dataclass(frozen=True, eq=False)
-class _Tree:
-    """The kinematic tree by levels of depth."""
-
-    parent: Tensor
-    sizes: list[int]
-    """Joints in each level."""
-    above: list[Tensor]
-    """Per level, the place of each joint's parent in the level above."""
-    order: Tensor
-    """Joints, level after level."""
-    back: Tensor
-    """The place of each joint in `order`."""
-    descendants: Float[Tensor, "55 55"]
-    """1 where the column's joint is the row's joint or hangs below it."""
-
-
-@functools.lru_cache(maxsize=8)
-def _tree(parents: tuple[int, ...], device: torch.device) -> _Tree:
-    depth = [0] * len(parents)
-    descendants = torch.eye(len(parents))
-    for joint, parent in enumerate(parents):
-        if parent >= 0:
-            depth[joint] = depth[parent] + 1
-        while parent >= 0:
-            descendants[parent, joint] = 1.0
-            parent = parents[parent]
-    levels = [[j for j, at in enumerate(depth) if at == d] for d in range(max(depth) + 1)]
-    above = [[levels[max(d - 1, 0)].index(max(parents[j], 0)) for j in level] for d, level in enumerate(levels)]
-    order = [j for level in levels for j in level]
-    return _Tree(
-        parent=torch.tensor([max(p, 0) for p in parents], device=device),
-        sizes=[len(level) for level in levels],
-        above=[torch.tensor(places, device=device) for places in above],
-        order=torch.tensor(order, device=device),
-        back=torch.tensor([order.index(j) for j in range(len(parents))], device=device),
-        descendants=descendants.to(device),
-    )
 
 
 def map_tensors(container, change):

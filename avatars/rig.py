@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 
 import torch
 from jaxtyping import Float, Int
@@ -11,7 +10,8 @@ from torch import Tensor
 
 from avatars.binding import Binding, Neighbors, find_neighbors
 from avatars.body import Body, PosedBody
-from avatars.rotations import matrix_from_axis_angle, quaternion_from_matrix
+from avatars.forward_kinematics import joint_quaternions
+from avatars.rotations import matrix_from_axis_angle
 from avatars.skinning import SkinningWeights, skin
 
 
@@ -78,7 +78,7 @@ class Rig:
         """
         A = posed.A_world_rest
         frames = A.shape[0]
-        joints = torch.cat([A.reshape(frames, -1, 12), _aligned_quaternions(A[..., :3], self.body.parents)], -1)
+        joints = torch.cat([A.reshape(frames, -1, 12), joint_quaternions(A, self.body.parents)], -1)
         surface = self.surface if surface is None else surface
         rest = self._displaced((surface + offsets)[None], posed)
         return PosedPoints(*skin(joints, self.weights, rest, quats, self.normals))
@@ -101,24 +101,3 @@ def _pose_correctives(posed: PosedBody) -> Float[Tensor, "frames vertices 3"]:
     feature = (matrix_from_axis_angle(posed.poses[:, 1:].detach()) - torch.eye(3)).flatten(1)
     vertices = posed.body.n_vertices
     return (feature @ posedirs.reshape(vertices * 3, -1).t()).view(-1, vertices, 3)
-
-
-def _aligned_quaternions(
-    rotations: Float[Tensor, "frames 55 3 3"], parents: tuple[int, ...]
-) -> Float[Tensor, "frames 55 4"]:
-    """Quaternions of the skinning rotations, each in its parent's hemisphere, so that blending takes the short way."""
-    q = quaternion_from_matrix(rotations)
-    away = (q.detach() * q.detach()[:, [max(parent, 0) for parent in parents]]).sum(-1) < 0
-    turned = (away.to(q.dtype) @ _chains(parents).to(q)) % 2  # how often on the way from the root
-    return q * (1 - 2 * turned)[..., None]
-
-
-@cache
-def _chains(parents: tuple[int, ...]) -> Float[Tensor, "joints joints"]:
-    """Column j marks the joints on the way from the root to j, the root left out and j included."""
-    chains = torch.zeros(len(parents), len(parents))
-    for joint, parent in enumerate(parents):
-        if parent >= 0:
-            chains[:, joint] = chains[:, parent]
-            chains[joint, joint] = 1
-    return chains

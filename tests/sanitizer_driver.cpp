@@ -6,6 +6,7 @@
 #include <random>
 #include <vector>
 
+#include "pose.h"
 #include "rasterizer.h"
 
 namespace {
@@ -137,6 +138,27 @@ bool run_shade(int64_t n, int threads) {
     return true;
 }
 
+bool run_joints(int frames, int rest_frames, bool moved) {
+    std::mt19937 random(9);
+    std::normal_distribution<float> normal;
+    const std::vector<int32_t> parents = {-1, 0, 0, 1, 3, 2};
+    const int n = static_cast<int>(parents.size());
+    Floats poses(3 * n * frames), rest(3 * n * rest_frames), transl(3 * frames), A(12 * n * frames), places(3 * n * frames);
+    Floats q(4 * n * frames), v_A(A.size()), v_poses(poses.size()), v_rest(poses.size()), v_transl(transl.size());
+    for (Floats* each : {&poses, &rest, &transl})
+        for (float& x : *each) x = normal(random);
+    const splat::Joints joints{poses.data(), rest.data(), rest_frames, moved ? transl.data() : nullptr, parents.data(), frames, n};
+    splat::place_joints(joints, A.data(), places.data());
+    splat::joint_quaternions(A.data(), parents.data(), frames, n, q.data());
+    splat::joint_quaternions_backward(A.data(), q.data(), q.data(), int64_t(n) * frames, v_A.data());
+    splat::place_joints_backward(joints, A.data(), places.data(), v_A.data(), places.data(), v_poses.data(), v_rest.data(),
+                                 v_transl.data());
+    for (const Floats* each : {&q, &v_A, &v_poses, &v_rest, &v_transl})
+        for (float value : *each)
+            if (!std::isfinite(value)) return false;
+    return true;
+}
+
 }  // namespace
 
 int main() {
@@ -158,6 +180,8 @@ int main() {
         for (int64_t n : {0, 1, 17, 5000}) failures += !run_skin(n, 55, 3) + !run_shade(n, 3), runs += 2;
         failures += !run_not_finite(), ++runs;
     }
+    for (int frames : {0, 1, 3})
+        for (int rest_frames : {1, 3}) failures += !run_joints(frames, rest_frames, frames == 3), ++runs;
     std::printf("%d runs, %d failures\n", runs, failures);
     return failures != 0;
 }

@@ -10,6 +10,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "pose.h"
 #include "rasterizer.h"
 #include "shelf.h"
 
@@ -98,6 +99,32 @@ void shade_backward(Address normals, Address light, Address exposure, Address al
                                 {at(v_colors), at(v_albedo), add_albedo, at(v_light)}, threads);
 }
 
+splat::Joints joints_of(Address axis_angles, Address rest, int rest_frames, Address transl, Address parents, int frames,
+                        int n) {
+    return {at(axis_angles), at(rest), rest_frames, at(transl), at<int32_t>(parents), frames, n};
+}
+
+void place_joints(Address axis_angles, Address rest, int rest_frames, Address transl, Address parents, int frames, int n,
+                  Address transforms, Address places) {
+    splat::place_joints(joints_of(axis_angles, rest, rest_frames, transl, parents, frames, n), at(transforms), at(places));
+}
+
+void place_joints_backward(Address axis_angles, Address rest, int rest_frames, Address transl, Address parents, int frames,
+                           int n, Address transforms, Address places, Address v_transforms, Address v_places,
+                           Address v_axis_angles, Address v_rest, Address v_transl) {
+    splat::place_joints_backward(joints_of(axis_angles, rest, rest_frames, transl, parents, frames, n), at(transforms),
+                                 at(places), at(v_transforms), at(v_places), at(v_axis_angles), at(v_rest), at(v_transl));
+}
+
+void joint_quaternions(Address transforms, Address parents, int frames, int n, Address quaternions) {
+    splat::joint_quaternions(at(transforms), at<int32_t>(parents), frames, n, at(quaternions));
+}
+
+void joint_quaternions_backward(Address transforms, Address quaternions, Address v_quaternions, int64_t count,
+                                Address v_transforms) {
+    splat::joint_quaternions_backward(at(transforms), at(quaternions), at(v_quaternions), count, at(v_transforms));
+}
+
 void lay_over(Address rgb, Address alpha, Address background, int64_t pixels, Address out, int threads) {
     splat::lay_over(at(rgb), at(alpha), at(background), pixels, at<uint8_t>(out), threads);
 }
@@ -160,6 +187,10 @@ NB_MODULE(_cpu, module) {
     module.def("skin_backward", &skin_backward, nb::call_guard<nb::gil_scoped_release>());
     module.def("shade", &shade, nb::call_guard<nb::gil_scoped_release>());
     module.def("shade_backward", &shade_backward, nb::call_guard<nb::gil_scoped_release>());
+    module.def("place_joints", &place_joints, nb::call_guard<nb::gil_scoped_release>());
+    module.def("place_joints_backward", &place_joints_backward, nb::call_guard<nb::gil_scoped_release>());
+    module.def("joint_quaternions", &joint_quaternions, nb::call_guard<nb::gil_scoped_release>());
+    module.def("joint_quaternions_backward", &joint_quaternions_backward, nb::call_guard<nb::gil_scoped_release>());
     module.def("image_loss", &image_loss, nb::call_guard<nb::gil_scoped_release>());
     module.def("add_ties", &add_ties, nb::call_guard<nb::gil_scoped_release>());
     module.def("lay_over", &lay_over, nb::call_guard<nb::gil_scoped_release>());
