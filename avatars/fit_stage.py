@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from avatars.adam import Adam
 from avatars.fit_config import Stage
 from avatars.motion import Motion
 
@@ -54,7 +55,7 @@ class StageRun:
     stage: Stage
     number: int
     """Of the stage in the config."""
-    optimizer: torch.optim.Optimizer
+    optimizer: Adam
     shape: Float[Tensor, " shape"] | None
     """Betas being refined: joints and surface move together, in coarse stages, before offsets settle."""
     schedule: Schedule
@@ -87,11 +88,11 @@ class StageRun:
         return rows
 
 
-def _optimizer(fit: Fit, shape: Tensor | None) -> torch.optim.Optimizer:
+def _optimizer(fit: Fit, shape: Tensor | None) -> Adam:
     """Adam whose step sizes follow the Gaussians' spacing."""
     p, ties = fit.parameters, fit.ties
     assert p is not None and ties is not None
-    lrs = {
+    rates = {
         "offsets": 0.12 * float(ties.spacing_m.median()),
         "quats": 0.024,
         "log_scales": 0.036,
@@ -99,12 +100,8 @@ def _optimizer(fit: Fit, shape: Tensor | None) -> torch.optim.Optimizer:
         "albedo": 0.016,
         "light": 0.002 if fit.config.shading else 0.0,
     }
-    groups = [{"params": [value], "lr": lrs[name], "base_lr": lrs[name]} for name, value in p.leaves().items()]
-    if shape is not None:
-        groups.append({"params": [shape], "lr": SHAPE_LR, "base_lr": SHAPE_LR})
-    for group in groups:
-        group["params"][0].grad = torch.zeros_like(group["params"][0])
-    return torch.optim.Adam(groups, betas=(0.9, 0.99), eps=1e-12, fused=True)
+    leaves = [*p.leaves().values(), *([] if shape is None else [shape])]
+    return Adam(leaves, [*(rates[name] for name in p.leaves()), SHAPE_LR][: len(leaves)], betas=(0.9, 0.99), eps=1e-12)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -60,7 +60,7 @@ def state_of(fit: Fit) -> dict[str, Any]:
         "stage": {"number": run.number, "step": run.step, "order": run.order, "seen_db": run.seen_db},
         "flat_at": run.schedule.flat_at,
         "shape": None if run.shape is None else run.shape.detach(),
-        "optimizer": run.optimizer.state_dict(),
+        "optimizer": run.optimizer.state(),
     }
 
 
@@ -83,5 +83,5 @@ def put_state(fit: Fit, state: dict[str, Any]) -> int:
     if run.shape is not None:
         with torch.no_grad():
             run.shape.copy_(state["shape"])
-    run.optimizer.load_state_dict(state["optimizer"])
+    run.optimizer.put_state(state["optimizer"])
     return number

@@ -273,8 +273,6 @@ def run_stage(fit: Fit, watch: Watch, keeper: Keeper) -> None:
     fit.pose.corrections.spread = 0.3 if stage.level > 1 else 0.0
     for _ in progress(run.steps(), name_of(stage), stage.iterations - run.step):
         rate = LAST_RATE ** run.schedule.share(run.step)
-        for group in run.optimizer.param_groups:
-            group["lr"] = group["base_lr"] * rate
         rows = run.next_rows(len(fit.train), fit.generator)
         fit.losses.append(_iterate(fit, run, rows, rate))
         run.step += 1
@@ -302,7 +300,6 @@ def _iterate(fit: Fit, run: StageRun, rows: Tensor, rate: float) -> float:
     w, shift = config.weights, (int(dice[1] * 4), int(dice[2] * 4))
     how = Comparison(bool(dice[0] < 0.7), w.ssim, w.mask, shift)
     loss = crop_difference(render, crops, colors, how)
-    run.optimizer.zero_grad(set_to_none=False)
     loss.backward()
     if run.step % 2:  # twice as much in every other step, to save time
         fit.ties.add_gradient(p, w.shrink, 2)
@@ -311,7 +308,7 @@ def _iterate(fit: Fit, run: StageRun, rows: Tensor, rate: float) -> float:
     p.opacity_logits.grad -= w.opaque / len(opacity) * (1 - opacity)
     if stage.level >= 2:  # thinner than a pixel or a Gaussian: silhouettes would only eat fingers, noses and toes away
         p.offsets.grad[rig.binding.region >= FACE] = 0.0
-    run.optimizer.step()
+    run.optimizer.step(rate)
     p.keep_possible(fit.ties.spacing_m)
     row_rate = max(rate, 0.2) * ROW_RATE[stage.level]
     if config.refine_pose and correction.grad is not None:

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from avatars.adam import Adam, one_cycle
 from avatars.balance import balance_offset
 from avatars.body import Body
 from avatars.coarse_body import N_COARSE_JOINTS, N_COARSE_KEYPOINTS, coarse_body
@@ -288,19 +289,13 @@ class _Fit:
         names = [name for name in names if name not in self.kept]
         for name, value in self.variables.items():
             self.variables[name] = value.detach().requires_grad_(name in names)
-        groups = [{"params": [self.variables[n]], "lr": self.rates.get(n, 0.04)} for n in names]
-        optimizer = torch.optim.Adam(groups, betas=(0.9, 0.95))
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, [group["lr"] for group in groups], total_steps=max(iterations, 6), pct_start=0.2,
-            final_div_factor=20,
-        )  # fmt: skip
+        rates = [self.rates.get(name, 0.04) for name in names]
+        optimizer = Adam([self.variables[name] for name in names], rates, betas=(0.95, 0.95))
         evidence = self.evidence.of(count)
         order = list(range(count) if reprojected is None else reprojected)
         for i in range(max(iterations, 6) - 1):
-            optimizer.zero_grad()
             self.energy(evidence, order, early * max(0.0, 1.0 - 2.0 * i / iterations)).backward()
-            optimizer.step()
-            schedule.step()
+            optimizer.step(*one_cycle(i, max(iterations, 6)))
             self.on_step()
         self.variables = {name: value.detach() for name, value in self.variables.items()}
 

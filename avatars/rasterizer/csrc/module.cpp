@@ -10,6 +10,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "adam.h"
 #include "pose.h"
 #include "rasterizer.h"
 #include "shelf.h"
@@ -125,6 +126,11 @@ void joint_quaternions_backward(Address transforms, Address quaternions, Address
     splat::joint_quaternions_backward(at(transforms), at(quaternions), at(v_quaternions), count, at(v_transforms));
 }
 
+void step_adam(Address values, Address gradient, Address first, Address second, int64_t count, float beta1, float beta2,
+               float rate, float spread, float epsilon, int threads) {
+    splat::step_adam({at(values), at(gradient), at(first), at(second), count, beta1, beta2, rate, spread, epsilon}, threads);
+}
+
 void lay_over(Address rgb, Address alpha, Address background, int64_t pixels, Address out, int threads) {
     splat::lay_over(at(rgb), at(alpha), at(background), pixels, at<uint8_t>(out), threads);
 }
@@ -191,6 +197,7 @@ NB_MODULE(_cpu, module) {
     module.def("place_joints_backward", &place_joints_backward, nb::call_guard<nb::gil_scoped_release>());
     module.def("joint_quaternions", &joint_quaternions, nb::call_guard<nb::gil_scoped_release>());
     module.def("joint_quaternions_backward", &joint_quaternions_backward, nb::call_guard<nb::gil_scoped_release>());
+    module.def("step_adam", &step_adam, nb::call_guard<nb::gil_scoped_release>());
     module.def("image_loss", &image_loss, nb::call_guard<nb::gil_scoped_release>());
     module.def("add_ties", &add_ties, nb::call_guard<nb::gil_scoped_release>());
     module.def("lay_over", &lay_over, nb::call_guard<nb::gil_scoped_release>());

@@ -1,7 +1,7 @@
 #include "pose.h"
 
+#include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <vector>
 
 namespace splat {
@@ -129,7 +129,7 @@ void place_joints_backward(const Joints& joints, const float* transforms, const 
         for (int j = n - 1; j > 0; --j)
             if (joints.parents[j] >= 0)
                 for (int k = 0; k < 6; ++k) sums[6 * joints.parents[j] + k] += sums[6 * j + k];
-        std::memset(vr, 0, sizeof(float) * 3 * n);
+        std::fill_n(vr, 3 * n, 0.0f);
         for (int j = 0; j < n; ++j) {
             const float* force = sums.data() + 6 * j;
             const int parent = joints.parents[j];
@@ -181,7 +181,7 @@ void joint_quaternions(const float* transforms, const int32_t* parents, int fram
 
 void joint_quaternions_backward(const float* transforms, const float* quaternions, const float* v_quaternions, int64_t count,
                                 float* v_transforms) {
-    std::memset(v_transforms, 0, sizeof(float) * 12 * count);
+    std::fill_n(v_transforms, 12 * count, 0.0f);
     for (int64_t j = 0; j < count; ++j) {
         const float *T = transforms + 12 * j, *q = quaternions + 4 * j, *v = v_quaternions + 4 * j;
         float* vT = v_transforms + 12 * j;
