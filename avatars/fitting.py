@@ -29,7 +29,7 @@ from avatars.fit_stage import StageRun, Watch
 from avatars.fit_target import Comparison, crop_difference
 from avatars.gaussian_parameters import GaussianParameters, on_the_surface, refined
 from avatars.gaussians import Gaussians
-from avatars.image_motion import ImageMotion
+from avatars.image_motion import even_step
 from avatars.metrics import Scores
 from avatars.motion import Motion
 from avatars.pose_refinement import PoseRefinement
@@ -312,8 +312,7 @@ def _iterate(fit: Fit, run: StageRun, rows: Tensor, rate: float) -> float:
     p.keep_possible(fit.ties.spacing_m)
     row_rate = max(rate, 0.2) * ROW_RATE[stage.level]
     if config.refine_pose and correction.grad is not None:
-        moves = ImageMotion.of(rig, p.offsets.detach(), posed, crops.camera)
-        fit.pose.step(rows, correction.grad, moves, row_rate)
+        fit.pose.step(rows, *even_step(rig, p.offsets, posed, crops.camera, correction.grad), row_rate)
         if run.step % HOLD_LEAN_EVERY == HOLD_LEAN_EVERY - 1:
             fit.pose.hold_lean(crops.camera.T_cam_world[0, 0, :3])
     if config.exposure and exposure.grad is not None:

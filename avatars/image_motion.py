@@ -17,8 +17,10 @@ from torch import Tensor
 from avatars.body import JOINT_NAMES, PosedBody
 from avatars.camera import Camera
 from avatars.motion import N_JOINTS
+from avatars.rasterizer.cpu import extension
 from avatars.rig import Rig
 from avatars.rotations import cross_product_matrix, right_jacobian
+from avatars.threads import kernel_threads
 
 POINTS = 400
 """Of the surface, taken evenly."""
@@ -33,6 +35,29 @@ STIFFNESS_MM2 = {
 """Mean square motion of the picture per squared radian that each joint is taken to cause besides its own, so that what
 the picture hardly shows stays nearly where it is: stiff where people are, and where others do the same."""
 FINGER_STIFFNESS_MM2 = 50.0
+
+
+@torch.no_grad()
+def even_step(
+    rig: Rig, offsets: Float[Tensor, "n 3"], posed: PosedBody, camera: Camera, gradient: Float[Tensor, "frames 168"]
+) -> tuple[Float[Tensor, "frames 168"], Float[Tensor, " frames"]]:
+    """`ImageMotion.even_step` of a posed rig, by our C++; float32 on the CPU.
+
+    The definition makes an array of points x numbers of the pose, nearly all of it zeros.
+    """
+    chosen, weights, shares = _points(rig)
+    points = rig.surface[chosen] + offsets[chosen]
+    stiffness, cameras = _stiffness(), camera.T_cam_world.reshape(-1, 4, 4).contiguous()
+    tensors = (posed.A_world_rest, posed.joints, posed.poses, points, weights, shares, cameras, stiffness)
+    tensors = [t.detach().contiguous() for t in tensors]
+    gradient, step = gradient.contiguous(), torch.empty_like(gradient)
+    length = gradient.new_empty(len(gradient))
+    extension().even_steps(
+        *(t.data_ptr() for t in tensors),
+        *(FINGER_STIFFNESS_MM2, len(cameras), len(gradient), N_JOINTS, POINTS, BODY.stop, FINGERS.start),
+        *(gradient.data_ptr(), step.data_ptr(), length.data_ptr(), kernel_threads()),
+    )
+    return step, length
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,6 +78,7 @@ class ImageMotion:
         the twist (w, j x w) and the line (p x a, a) (Featherstone 2008, chapter 2).
         """
         chosen, weights, shares = _points(rig)
+        expanded = shares.repeat_interleave(2, 0).repeat_interleave(3, 1)
         A = posed.A_world_rest
         blended = (weights @ A.flatten(2)).unflatten(-1, (3, 4))
         points = (blended[..., :3] @ (rig.surface[chosen] + offsets[chosen])[..., None])[..., 0] + blended[..., 3]
@@ -64,7 +90,7 @@ class ImageMotion:
 
         def moved(joints: slice) -> Tensor:
             columns = slice(3 * joints.start, 3 * joints.stop)
-            return lines @ twists[:, :, joints].flatten(2) * shares[:, columns]
+            return lines @ twists[:, :, joints].flatten(2) * expanded[:, columns]
 
         return ImageMotion(torch.cat([moved(BODY), lines[..., 3:]], -1), moved(FINGERS))
 
@@ -99,12 +125,11 @@ def _across(
 
 
 @lru_cache(maxsize=1)
-def _points(rig: Rig) -> tuple[Int[Tensor, " points"], Float[Tensor, "points joints"], Float[Tensor, "points*2 165"]]:
-    """Which points of a rig, their weights, and each joint's share in their motion (two directions, three axes)."""
+def _points(rig: Rig) -> tuple[Int[Tensor, " points"], Float[Tensor, "points joints"], Float[Tensor, "points joints"]]:
+    """Which points of a rig, their weights, and each joint's share in their motion."""
     chosen = torch.linspace(0, len(rig.binding) - 1, POINTS).round().long()
     weights = rig.weights.dense_t[:, chosen].t().contiguous()
-    shares = weights @ _hangs_on(rig.body.parents).t()
-    return chosen, weights, shares.repeat_interleave(2, 0).repeat_interleave(3, 1)
+    return chosen, weights, weights @ _hangs_on(rig.body.parents).t()
 
 
 @cache

@@ -10,7 +10,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from avatars.body import Body, PosedBody
-from avatars.image_motion import ImageMotion
 from avatars.motion import GLOBAL, JAW, LEFT_EYE, N_JOINTS, RIGHT_EYE, Motion
 from avatars.rotations import axis_angle_from_matrix, matrix_from_axis_angle, nearest_axis_angle
 from avatars.row_adam import Rows
@@ -36,7 +35,7 @@ class PoseRefinement:
     motion: Motion
     corrections: Rows
     length: Float[Tensor, " rows_or_1"]
-    """Running mean of the steps' squared lengths (`ImageMotion.even_step`): of each row, or of all alike."""
+    """Running mean of the steps' squared lengths (`even_step`): of each row, or of all alike."""
     steps: int = 0
 
     @staticmethod
@@ -53,13 +52,17 @@ class PoseRefinement:
         return PoseRefinement(motion, rows_of, torch.zeros(len(motion) if apart else 1))
 
     def step(
-        self, rows: Int[Tensor, " b"], gradient: Float[Tensor, "b width"], moves: ImageMotion, rate: float = 1.0
+        self,
+        rows: Int[Tensor, " b"],
+        step: Float[Tensor, "b width"],
+        length: Float[Tensor, " b"],
+        rate: float = 1.0,
     ) -> None:
-        """Move different rows down their gradients, so that the picture moves by about `STEP_MM` times `rate`.
+        """Move different rows along their even steps (`image_motion.even_step`), so that the picture moves by about
+        `STEP_MM` times `rate`.
 
         A frame whose gradient is longer than is usual lately moves more, at most `FARTHEST` times as far.
         """
-        step, length = moves.even_step(gradient)
         self.steps += 1
         at, recent = (slice(None), length.mean()) if len(self.length) == 1 else (rows, length)
         self.length[at] += (recent - self.length[at]) * (1 - RECENT)

@@ -15,7 +15,7 @@ from avatars.crops import Crops
 from avatars.drawing import draw
 from avatars.fit_config import FitConfig
 from avatars.fit_target import Comparison, crop_difference
-from avatars.image_motion import ImageMotion
+from avatars.image_motion import even_step
 from avatars.metrics import NoiselessScores, Scores, psnr, ssim
 from avatars.motion import Motion
 from avatars.pose_refinement import PoseRefinement, between, carried_over
@@ -131,8 +131,8 @@ def pose_fitted(fit: Fit, here: Motion, crops: list[int], exposures: Float[Tenso
             render = draw(fit.rig, frozen, posed, crop.camera, exposures, shade=fit.config.shading)
             crop_difference(render, crop, black, how).backward()
             assert correction.grad is not None
-            moves = ImageMotion.of(fit.rig, frozen.offsets, posed, crop.camera)
-            pose.step(rows, correction.grad, moves, (level / 2) * (1 - 0.9 * step / iterations))
+            even = even_step(fit.rig, frozen.offsets, posed, crop.camera, correction.grad)
+            pose.step(rows, *even, (level / 2) * (1 - 0.9 * step / iterations))
     return pose
 
 

@@ -9,7 +9,7 @@ from made_up_turn import BETAS
 from avatars.binding import spread_over
 from avatars.body import JOINT_NAMES, Body, PosedBody
 from avatars.camera import Camera
-from avatars.image_motion import FINGERS, POINTS, ImageMotion
+from avatars.image_motion import FINGERS, POINTS, ImageMotion, even_step
 from avatars.motion import JAW
 from avatars.rig import Rig
 from avatars.rotations import matrix_from_axis_angle, right_jacobian
@@ -117,3 +117,16 @@ def test_the_right_jacobian_is_that_of_the_exponential_map() -> None:
     own = (right_jacobian(turn) @ step[..., None])[..., 0]
     expected = matrix_from_axis_angle(turn) @ matrix_from_axis_angle(own)
     assert float((matrix_from_axis_angle(turn + step) - expected).abs().max()) < 1e-9
+
+
+@pytest.mark.parametrize("cameras", [1, 2])
+def test_even_steps_in_cpp_are_those_of_the_definition(body: Body, rig: Rig, camera: Camera, cameras: int) -> None:
+    g = torch.Generator().manual_seed(2)
+    offsets, gradient = 0.01 * torch.randn(rig.surface.shape, generator=g), torch.randn(2, 168, generator=g)
+    T = camera.T_cam_world.expand(cameras, 4, 4).clone()
+    T[0, 0, 3] = 0.2
+    posed, moved = body.pose(poses(), BETAS), Camera(camera.K.expand(cameras, 3, 3), T, camera.size_hw)
+    step, length = even_step(rig, offsets, posed, moved, gradient)
+    expected, expected_length = ImageMotion.of(rig, offsets, posed, moved).even_step(gradient)
+    assert torch.allclose(step, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
+    assert torch.allclose(length, expected_length, rtol=1e-4)

@@ -126,6 +126,15 @@ void joint_quaternions_backward(Address transforms, Address quaternions, Address
     splat::joint_quaternions_backward(at(transforms), at(quaternions), at(v_quaternions), count, at(v_transforms));
 }
 
+void even_steps(Address transforms, Address places, Address axis_angles, Address points, Address weights, Address shares,
+                Address T_cam_world, Address stiffness, float finger_stiffness, int cameras, int frames, int n, int count,
+                int coupled, int first_finger, Address gradients, Address steps, Address lengths, int threads) {
+    const splat::ImageMotion motion{at(transforms), at(places), at(axis_angles), at(points), at(weights), at(shares),
+                                    at(T_cam_world), at(stiffness), finger_stiffness, cameras, frames, n, count, coupled,
+                                    first_finger};
+    splat::even_steps(motion, at(gradients), at(steps), at(lengths), threads);
+}
+
 void step_adam(Address values, Address gradient, Address first, Address second, int64_t count, float beta1, float beta2,
                float rate, float spread, float epsilon, int threads) {
     splat::step_adam({at(values), at(gradient), at(first), at(second), count, beta1, beta2, rate, spread, epsilon}, threads);
@@ -197,6 +206,7 @@ NB_MODULE(_cpu, module) {
     module.def("place_joints_backward", &place_joints_backward, nb::call_guard<nb::gil_scoped_release>());
     module.def("joint_quaternions", &joint_quaternions, nb::call_guard<nb::gil_scoped_release>());
     module.def("joint_quaternions_backward", &joint_quaternions_backward, nb::call_guard<nb::gil_scoped_release>());
+    module.def("even_steps", &even_steps, nb::call_guard<nb::gil_scoped_release>());
     module.def("step_adam", &step_adam, nb::call_guard<nb::gil_scoped_release>());
     module.def("image_loss", &image_loss, nb::call_guard<nb::gil_scoped_release>());
     module.def("add_ties", &add_ties, nb::call_guard<nb::gil_scoped_release>());

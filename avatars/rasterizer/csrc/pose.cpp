@@ -4,6 +4,8 @@
 #include <cmath>
 #include <vector>
 
+#include "thread_pool.h"
+
 namespace splat {
 namespace {
 
@@ -201,6 +203,127 @@ void joint_quaternions_backward(const float* transforms, const float* quaternion
             }
         }
     }
+}
+
+namespace {
+
+// What a radian of a joint's axis-angle does: a turn about these axes (columns), through a place.
+struct Turns {
+    float axes[9], moments[9];
+};
+
+Turns turns_of(const float* A, const float* place, const float* w, const float* center) {
+    const Rodrigues factors(w);
+    const float K[9] = {0, -w[2], w[1], w[2], 0, -w[0], -w[1], w[0], 0};
+    float J[9];  // the right Jacobian (Sola et al. 2018, equation 143)
+    for (int i = 0; i < 9; ++i) {
+        float twice = 0.0f;
+        for (int k = 0; k < 3; ++k) twice += K[3 * (i / 3) + k] * K[3 * k + i % 3];
+        J[i] = (i % 4 == 0) - factors.b * K[i] + factors.c * twice;
+    }
+    Turns turns;
+    const float arm[3] = {place[0] - center[0], place[1] - center[1], place[2] - center[2]};
+    for (int column = 0; column < 3; ++column) {
+        float axis[3], moment[3];
+        for (int row = 0; row < 3; ++row) {
+            axis[row] = 0.0f;
+            for (int k = 0; k < 3; ++k) axis[row] += A[4 * row + k] * J[3 * k + column];
+        }
+        cross(arm, axis, moment);
+        for (int row = 0; row < 3; ++row) turns.axes[3 * column + row] = axis[row], turns.moments[3 * column + row] = moment[row];
+    }
+    return turns;
+}
+
+// Motion across the line of sight (mm, right and down) per meter along each world axis.
+void across(const float* T, const float* x, float lines[2][3]) {
+    float seen[3];
+    for (int row = 0; row < 3; ++row) seen[row] = dot(T + 4 * row, x) + T[4 * row + 3];
+    const float depth = std::max(seen[2], 0.1f);
+    for (int row = 0; row < 2; ++row)
+        for (int k = 0; k < 3; ++k) lines[row][k] = 1000.0f * (T[4 * row + k] - seen[row] / depth * T[8 + k]);
+}
+
+// Solves M x = b for a symmetric positive M (lower triangle, row by row), in place (Cholesky).
+void solve(double* M, double* x, int n) {
+    for (int j = 0; j < n; ++j) {
+        for (int i = j; i < n; ++i) {
+            double sum = M[i * n + j];
+            for (int k = 0; k < j; ++k) sum -= M[i * n + k] * M[j * n + k];
+            M[i * n + j] = i == j ? std::sqrt(sum) : sum / M[j * n + j];
+        }
+    }
+    for (int i = 0; i < n; ++i) {
+        for (int k = 0; k < i; ++k) x[i] -= M[i * n + k] * x[k];
+        x[i] /= M[i * n + i];
+    }
+    for (int i = n - 1; i >= 0; --i) {
+        for (int k = i + 1; k < n; ++k) x[i] -= M[k * n + i] * x[k];
+        x[i] /= M[i * n + i];
+    }
+}
+
+void even_step(const ImageMotion& m, int frame, const float* gradient, float* step, float* length) {
+    const int n = m.n, size = 3 * m.coupled + 3;
+    const float *A = m.transforms + 12 * n * frame, *places = m.places + 3 * n * frame, *T = m.T_cam_world + (m.cameras > 1 ? 16 * frame : 0);
+    std::vector<Turns> turns(n);
+    for (int j = 0; j < n; ++j) turns[j] = turns_of(A + 12 * j, places + 3 * j, m.axis_angles + 3 * (n * frame + j), places);
+    std::vector<float> metric(size * size, 0.0f), alone(3 * n, 0.0f), moved(size);
+    std::vector<int> columns(size);
+    for (int p = 0; p < m.count; ++p) {
+        const float *weights = m.weights + n * p, *shares = m.shares + n * p, *rest = m.points + 3 * p;
+        float x[3] = {}, lines[2][3];
+        for (int j = 0; j < n; ++j)
+            if (weights[j] != 0.0f)
+                for (int row = 0; row < 3; ++row)
+                    x[row] += weights[j] * (dot(A + 12 * j + 4 * row, rest) + A[12 * j + 4 * row + 3]);
+        across(T, x, lines);
+        for (const float* line : {lines[0], lines[1]}) {
+            const float from_center[3] = {x[0] - places[0], x[1] - places[1], x[2] - places[2]};
+            float moment[3];
+            cross(from_center, line, moment);
+            int active = 0;
+            for (int j = 0; j < n; ++j) {
+                if (shares[j] == 0.0f || (j >= m.coupled && j < m.first_finger)) continue;
+                for (int k = 0; k < 3; ++k) {
+                    const float along = shares[j] * (dot(moment, turns[j].axes + 3 * k) + dot(line, turns[j].moments + 3 * k));
+                    if (j < m.coupled)
+                        columns[active] = 3 * j + k, moved[active++] = along;
+                    else
+                        alone[3 * j + k] += along * along;
+                }
+            }
+            for (int k = 0; k < 3; ++k) columns[active] = 3 * m.coupled + k, moved[active++] = line[k];
+            for (int i = 0; i < active; ++i) {
+                float* row = metric.data() + size * columns[i];
+                for (int k = 0; k <= i; ++k) row[columns[k]] += moved[i] * moved[k];
+            }
+        }
+    }
+    const double share = 1.0 / m.count;
+    std::vector<double> M(size * size), asked(size);
+    for (int i = 0; i < size; ++i) {
+        for (int k = 0; k <= i; ++k) M[size * i + k] = share * metric[size * i + k];
+        if (i < 3 * m.coupled) M[size * i + i] += m.stiffness[i];
+        asked[i] = gradient[i < 3 * m.coupled ? i : 3 * n + i - 3 * m.coupled];
+    }
+    solve(M.data(), asked.data(), size);
+    std::fill_n(step, 3 * n + 3, 0.0f);
+    for (int i = 0; i < size; ++i) step[i < 3 * m.coupled ? i : 3 * n + i - 3 * m.coupled] = static_cast<float>(asked[i]);
+    for (int i = 3 * m.first_finger; i < 3 * n; ++i)
+        step[i] = gradient[i] / (static_cast<float>(share) * alone[i] + m.finger_stiffness);
+    double sum = 0.0;
+    for (int i = 0; i < 3 * n + 3; ++i) sum += double(gradient[i]) * step[i];
+    *length = static_cast<float>(std::max(sum, 0.0));
+}
+
+}  // namespace
+
+void even_steps(const ImageMotion& motion, const float* gradients, float* steps, float* lengths, int threads) {
+    const int width = 3 * motion.n + 3;
+    parallel(threads, motion.frames, [&](int frame) {
+        even_step(motion, frame, gradients + width * frame, steps + width * frame, lengths + frame);
+    });
 }
 
 }  // namespace splat

@@ -29,4 +29,19 @@ void joint_quaternions(const float* transforms, const int32_t* parents, int fram
 void joint_quaternions_backward(const float* transforms, const float* quaternions, const float* v_quaternions, int64_t count,
                                 float* v_transforms);
 
+// How points on a posed body move across the line of sight (image_motion.py).
+struct ImageMotion {
+    const float *transforms, *places, *axis_angles;  // of joints, as above
+    const float* points;                             // count x 3, at rest
+    const float *weights, *shares;                   // count x n: of each joint, and of each joint and all below it
+    const float* T_cam_world;                        // (frames or 1) x 16
+    const float* stiffness;                          // of the coupled axis-angles
+    float finger_stiffness;
+    int cameras, frames, n, count;
+    int coupled, first_finger;  // joints before the first are solved for together, those from the second on one by one
+};
+
+// Steps (frames x (3 n + 3)) for gradients of axis-angles and transl, and their squared lengths in the picture (frames).
+void even_steps(const ImageMotion& motion, const float* gradients, float* steps, float* lengths, int threads);
+
 }  // namespace splat
