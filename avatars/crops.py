@@ -21,7 +21,7 @@ from avatars.threads import torch_on_one_thread
 from avatars.video import VideoInfo, probe, read_frames
 
 LEVELS = (1, 2, 4, 8)
-"""Reductions of the crop's resolution; crops are multiples of the last in size."""
+"""Reductions of the crop's resolution, each half of the one before; crops are multiples of the last in size."""
 
 EDGE_BAND = 0.012
 """Half width of the band around a mask's edge where it is not trusted, as a share of the crop's longer side."""
@@ -387,8 +387,9 @@ def _pyramid(
     full[3] = sharpened(full)
     edge = EdgeContrast.of(full)
     full[3] = matted(full, edge)
-    levels = []
+    levels, reduced = [], torch.cat([full, edge.told[None]])
     for level in LEVELS:
-        reduced, told = (F.avg_pool2d(x[None], level)[0] if level > 1 else x for x in (full, edge.told[None]))
-        levels.append(torch.cat([reduced, _trust(reduced, told[0])]).round().to(torch.uint8))
+        if level > 1:
+            reduced = F.avg_pool2d(reduced[None], 2)[0]
+        levels.append(torch.cat([reduced[:8], _trust(reduced[:8], reduced[8])]).round().to(torch.uint8))
     return levels

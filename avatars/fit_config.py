@@ -89,7 +89,7 @@ class FitConfig:
         """Settings behind a single word: draft is for a first look, high takes about twice as long as standard."""
         config = FitConfig(size_px=size_px, seed=seed)
         if quality == "draft":
-            return replace(config, stages=(Stage(4, 0.2, 450, 8), Stage(2, 0.4, 450, 8)), score_frames=16)
+            return replace(config, stages=(Stage(4, 0.2, 400, 8), Stage(2, 0.4, 400, 8)), score_frames=16)
         if quality == "high":
             return replace(config, stages=(Stage(4, 0.2, 900, 8), Stage(2, 0.4, 2000, 8), Stage(1, 1.5, 8000)))
         return config
