@@ -1,5 +1,5 @@
-"""Adam in our C++: on the CPU, float32. PyTorch's own imports its compiler with the first optimizer, which takes longer
-than tracking ten frames, and is slower where there are few processors."""
+"""Adam, on the CPU in our C++. PyTorch's own imports its compiler with the first optimizer, which takes as long as
+tracking fifty frames."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from avatars.rasterizer.cpu import extension
+from avatars.rasterizer.cpu import extension, in_cpp
 from avatars.threads import kernel_threads
 
 
 class Adam:
-    """Kingma & Ba 2015, with what `torch.optim.Adam` computes, for contiguous float32 leaves on the CPU."""
+    """Kingma & Ba 2015, with what `torch.optim.Adam` computes, for contiguous float32 leaves on any device."""
 
     def __init__(
         self, leaves: Sequence[Tensor], rates: Sequence[float], *, betas: tuple[float, float] = (0.9, 0.999),
@@ -24,7 +24,7 @@ class Adam:
         """A rate per leaf. Leaves get a gradient of zeros."""
         self.leaves, self.rates, self.betas, self.eps = list(leaves), list(rates), betas, eps
         for leaf in self.leaves:
-            assert leaf.device.type == "cpu" and leaf.dtype == torch.float32 and leaf.is_contiguous()
+            assert leaf.dtype == torch.float32 and leaf.is_contiguous()
             leaf.grad = torch.zeros_like(leaf)
         self._first = [torch.zeros_like(leaf) for leaf in self.leaves]
         self._second = [torch.zeros_like(leaf) for leaf in self.leaves]
@@ -41,6 +41,12 @@ class Adam:
         correction, spread = 1 - beta1**self._steps, 1 / math.sqrt(1 - beta2**self._steps)
         for leaf, rate, first, second in zip(self.leaves, self.rates, self._first, self._second, strict=True):
             assert leaf.grad is not None and leaf.grad.is_contiguous()
+            if not in_cpp(leaf):
+                first.lerp_(leaf.grad, 1 - beta1)
+                second.lerp_(leaf.grad.square(), 1 - beta2)
+                leaf.sub_(scale * rate / correction * first / (second.sqrt() * spread + self.eps))
+                leaf.grad.zero_()
+                continue
             places = (t.data_ptr() for t in (leaf, leaf.grad, first, second))
             numbers = (beta1, beta2, scale * rate / correction, spread, self.eps)
             extension().step_adam(*places, leaf.numel(), *numbers, kernel_threads())
@@ -51,7 +57,11 @@ class Adam:
 
     def put_state(self, state: dict[str, Any]) -> None:
         """Back to where `state` was taken."""
-        self._first, self._second, self._steps = state["first"], state["second"], state["steps"]
+        self._first, self._second = (
+            [mean.to(leaf.device) for mean, leaf in zip(state[name], self.leaves, strict=True)]
+            for name in ("first", "second")
+        )
+        self._steps = state["steps"]
 
 
 def one_cycle(step: int, steps: int) -> tuple[float, float]:

@@ -35,6 +35,10 @@ class Binding:
     def __len__(self) -> int:
         return self.corners.shape[0]
 
+    def to(self, device: torch.device | str) -> Binding:
+        """The binding on `device`."""
+        return Binding(self.corners.to(device), self.barycentric.to(device), self.region.to(device))
+
     def interpolate(
         self, per_vertex: Float[Tensor, "*frames vertices channels"]
     ) -> Float[Tensor, "*frames n channels"]:

@@ -48,6 +48,10 @@ class CropBytes:
     def __len__(self) -> int:
         return self.planes.shape[0]
 
+    def to(self, device: torch.device | str) -> CropBytes:
+        """The planes on `device`; the cameras stay."""
+        return CropBytes(self.planes.to(device), self.camera)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Crops:
@@ -100,15 +104,15 @@ class CropStack:
         return len(self.frames)
 
     def take(self, indices: Iterable[int], level: int = 1) -> Crops:
-        """`take_bytes` as floats."""
-        return Crops.of(self.take_bytes(indices, level))
+        """`take_bytes` as floats, on the CPU."""
+        return Crops.of(self.take_bytes(indices, level).to("cpu"))
 
     def take_bytes(self, indices: Iterable[int], level: int = 1) -> CropBytes:
         """The chosen usable frames at 1/`level` of the resolution, padded at the right and below."""
         indices = list(indices)
         chosen = [self.images[level][i] for i in indices]
         height, width = max(x.shape[1] for x in chosen), max(x.shape[2] for x in chosen)
-        images = torch.zeros(len(chosen), 11, height, width, dtype=torch.uint8)
+        images = torch.zeros(len(chosen), 11, height, width, dtype=torch.uint8, device=chosen[0].device)
         for image, one in zip(images, chosen, strict=True):
             image[:10, : one.shape[1], : one.shape[2]] = one
             image[10, : one.shape[1], : one.shape[2]] = 255
@@ -128,6 +132,10 @@ class CropStack:
         """`over_truth` with the frame as a perfect camera would have taken it; None where that is not known."""
         clean = None if self.noiseless is None else self.noiseless[i]
         return None if clean is None else replace(self.over_truth(i), rgb=clean[None].float() / 255)
+
+    def to(self, device: torch.device | str) -> CropStack:
+        """The crops' images on `device`; cameras, and what only scoring knows, stay."""
+        return replace(self, images={level: [x.to(device) for x in images] for level, images in self.images.items()})
 
     @property
     def mib(self) -> float:

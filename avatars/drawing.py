@@ -27,11 +27,13 @@ def draw(
 ) -> Render:
     """The Gaussians on a posed body as the capture's camera sees them, in the capture's light and at its exposure.
 
-    `surface` stands in for the rig's own while betas are refined.
+    `surface` stands in for the rig's own while betas are refined. Rig and Gaussians are on the device that is to draw,
+    all else may be on the CPU.
     """
+    device = p.offsets.device
     points = rig.pose(posed, p.offsets, p.quats, surface)
     light = p.light if shade else torch.zeros_like(p.light)
-    colors = shaded(p.albedo, points.normals, light, exposure)
+    colors = shaded(p.albedo, points.normals, light, exposure.to(device))
     return rasterize(
-        Gaussians(points.means, points.quats, p.log_scales.exp(), p.opacity_logits.sigmoid(), colors), camera
+        Gaussians(points.means, points.quats, p.log_scales.exp(), p.opacity_logits.sigmoid(), colors), camera.to(device)
     )

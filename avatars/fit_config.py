@@ -8,6 +8,7 @@ from typing import Literal
 from avatars.errors import InputError
 
 Quality = Literal["draft", "standard", "high"]
+Device = Literal["cpu", "cuda"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,8 @@ class FitConfig:
     """The last stage is cut short when held-out frames (others than the scored ones) gain less than this in 600
     iterations; 0 never does."""
     seed: int = 0
+    device: Device = "cpu"
+    """Where Gaussians are drawn and fitted; poses are always refined on the CPU."""
     weights: FitWeights = field(default_factory=FitWeights)
 
     def __post_init__(self) -> None:
@@ -85,9 +88,9 @@ class FitConfig:
             raise InputError("A fit needs at least one stage; found none.")
 
     @staticmethod
-    def preset(quality: Quality, *, size_px: int = 512, seed: int = 0) -> FitConfig:
+    def preset(quality: Quality, *, size_px: int = 512, seed: int = 0, device: Device = "cpu") -> FitConfig:
         """Settings behind a single word: draft is for a first look, high takes about twice as long as standard."""
-        config = FitConfig(size_px=size_px, seed=seed)
+        config = FitConfig(size_px=size_px, seed=seed, device=device)
         if quality == "draft":
             return replace(config, stages=(Stage(4, 0.2, 400, 8), Stage(2, 0.4, 400, 8)), score_frames=16)
         if quality == "high":

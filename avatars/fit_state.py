@@ -43,7 +43,7 @@ class Keeper:
         """Take up what the file holds, if it is there. Returns the number of the stage to go on with."""
         if self.path is None or not self.path.is_file():
             return 0
-        return put_state(fit, torch.load(self.path, weights_only=True))
+        return put_state(fit, torch.load(self.path, map_location="cpu", weights_only=True))
 
 
 def state_of(fit: Fit) -> dict[str, Any]:
@@ -68,11 +68,12 @@ def put_state(fit: Fit, state: dict[str, Any]) -> int:
     """Put a started fit where `state_of` found it. Returns the number of its stage."""
     for name, value in state["fit"].items():
         setattr(fit, name, value)
-    fit.rig = Rig.build(fit.body, Binding(*state["binding"]), fit.betas)
-    fit.ties = Ties.between(fit.rig, fit.rig.neighbors(), fit.config.weights, fit.trust)
+    rig, device = Rig.build(fit.body, Binding(*state["binding"]), fit.betas), fit.config.device
+    fit.put_rig(rig)
+    fit.ties = Ties.between(rig, rig.neighbors(), fit.config.weights, fit.trust).to(device)
     number = state["stage"]["number"]
     stage = fit.config.stages[number]
-    fit.parameters = GaussianParameters(**state["parameters"]).require_gradients()
+    fit.parameters = GaussianParameters(**state["parameters"]).require_gradients(True, device)
     fit.generator.set_state(state["generator"])
     fit.pose.put_state(state["pose"])
     fit.exposure.put_state(state["exposure"])

@@ -12,7 +12,7 @@ from torch import Tensor
 from avatars.crops import CropBytes, Crops
 from avatars.losses import block_ssim, mask_loss, weighted_l1
 from avatars.rasterizer import Render
-from avatars.rasterizer.cpu import empty, extension
+from avatars.rasterizer.cpu import empty, extension, in_cpp
 from avatars.threads import kernel_threads
 
 
@@ -77,10 +77,12 @@ class Comparison:
 def crop_difference(
     render: Render, crops: CropBytes, colors: Float[Tensor, "b 3"], how: Comparison
 ) -> Float[Tensor, ""]:
-    """`difference` from the target that `FitTarget.of` makes of the crops, in one pass of our C++ over the bytes.
-
-    float32 on the CPU. As array operations it takes as long as drawing and its gradient together.
-    """
+    """`difference` from the target that `FitTarget.of` makes of the crops; on the CPU (float32) in one pass of our C++
+    over the bytes, since as array operations it takes as long as drawing and its gradient together."""
+    if not in_cpp(render.rgb):
+        there = Crops.of(crops.to(render.rgb.device))
+        target = FitTarget.of(there, colors.to(render.rgb.device), over_plate=how.over_plate)
+        return difference(render, target, ssim_weight=how.ssim_weight, mask_weight=how.mask_weight, shift=how.shift)
     return _CropDifference.apply(render.rgb, render.alpha, crops.planes, colors, how)  # type: ignore[return-value]
 
 

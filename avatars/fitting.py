@@ -89,6 +89,8 @@ class Fit:
     exposure: RowAdam
     generator: torch.Generator
     rig: Rig | None = None
+    drawn_rig: Rig | None = None
+    """The same on the device that draws, as are ties and parameters."""
     ties: Ties | None = None
     trust: Tensor | None = None
     """How well the frames show each Gaussian, as `SeenColors.trust`."""
@@ -111,12 +113,16 @@ class Fit:
         generator = torch.Generator().manual_seed(config.seed)
         betas = torch.zeros(body.n_betas)
         betas[: len(motion.betas)] = motion.betas[: body.n_betas]
-        return Fit(config, body, betas, crops, train, pose, exposure, generator)
+        return Fit(config, body, betas, crops.to(config.device), train, pose, exposure, generator)
+
+    def put_rig(self, rig: Rig) -> None:
+        """Go on with this rig."""
+        self.rig, self.drawn_rig = rig, rig.to(self.config.device)
 
     def avatar(self) -> Avatar:
         """The avatar as it stands."""
         assert self.rig is not None and self.parameters is not None
-        leaves = self.parameters.require_gradients(False).leaves()
+        leaves = self.parameters.require_gradients(False, "cpu").leaves()
         return Avatar(self.body, self.betas.clone(), self.rig.binding, **leaves)  # type: ignore[arg-type]
 
 
@@ -222,16 +228,17 @@ def enter(fit: Fit, stage: Stage, number: int) -> None:
     if fit.parameters is None or fit.rig is None:
         parameters = on_the_surface(rig, neighbors)
     else:
-        parameters = refined(fit.parameters, fit.rig, rig, neighbors)
+        parameters = refined(fit.parameters.require_gradients(False, "cpu"), fit.rig, rig, neighbors)
     if stage.level < 4 <= fit.level:  # coarse Gaussians are fat: to fill a silhouette they lie too far inside it
         parameters.offsets = on_the_surface(rig, neighbors).offsets
-    fit.rig, fit.parameters, fit.level = rig, parameters, stage.level
+    fit.put_rig(rig)
+    fit.parameters, fit.level = parameters.require_gradients(False, fit.config.device), stage.level
     seen = look(fit, stage.level)
     if fit.config.color_init:
         parameters.albedo = fill_unseen(seen, rig.surface, rig.normals).clamp(0, 1)
     fit.trust = seen.trust
-    fit.ties = Ties.between(rig, neighbors, fit.config.weights, fit.trust)
-    fit.parameters = parameters.require_gradients()
+    fit.ties = Ties.between(rig, neighbors, fit.config.weights, fit.trust).to(fit.config.device)
+    fit.parameters = parameters.require_gradients(True, fit.config.device)
     fit.run = StageRun.start(fit, stage, number)
 
 
@@ -241,7 +248,8 @@ def finish(fit: Fit) -> None:
     assert fit.rig is not None and fit.parameters is not None
     seen = look(fit, fit.level)
     p = fit.parameters = fit.parameters.require_gradients(False)
-    p.albedo = fill_unseen(replace(seen, rgb=p.albedo), fit.rig.surface, fit.rig.normals)
+    filled = fill_unseen(replace(seen, rgb=p.albedo.cpu()), fit.rig.surface, fit.rig.normals)
+    p.albedo = filled.to(fit.config.device)
     fit.coverage = 1.0 - float(seen.unseen.float().mean())
 
 
@@ -253,15 +261,15 @@ def look(fit: Fit, level: int) -> SeenColors:
 
 
 def _sighting(fit: Fit, row: int, level: int) -> Sighting:
-    assert fit.rig is not None and fit.parameters is not None
+    assert fit.drawn_rig is not None and fit.parameters is not None
     p, crop = fit.parameters, fit.crops.take([fit.train[row]], level)
     rows = torch.tensor([row])
     posed = fit.pose.pose(fit.body, fit.betas, rows, fit.pose.corrections.values[rows])
-    points = fit.rig.pose(posed, p.offsets, p.quats)
+    points = fit.drawn_rig.pose(posed, p.offsets, p.quats)
     gaussians = Gaussians(points.means, points.quats, p.log_scales.exp(), p.opacity_logits.sigmoid(), p.albedo)
-    gain = shading(points.normals, p.light)[0] * fit.exposure.values[row].exp()
-    depth_m = rasterize(gaussians, crop.camera).depth_m[0, 0]
-    return Sighting(crop, points.means[0], points.normals[0].t(), depth_m, gain)
+    gain = shading(points.normals, p.light)[0].cpu() * fit.exposure.values[row].exp()
+    depth_m = rasterize(gaussians, crop.camera.to(p.offsets.device)).depth_m[0, 0].cpu()
+    return Sighting(crop, points.means[0].cpu(), points.normals[0].t().cpu(), depth_m, gain)
 
 
 @torch_on_one_thread()
@@ -281,20 +289,20 @@ def run_stage(fit: Fit, watch: Watch, keeper: Keeper) -> None:
         keeper.keep(fit)
     if run.shape is not None:
         fit.betas = run.shape.detach().clone()
-        fit.rig = Rig.build(fit.body, fit.rig.binding, fit.betas)
+        fit.put_rig(Rig.build(fit.body, fit.rig.binding, fit.betas))
     fit.run = None
 
 
 def _iterate(fit: Fit, run: StageRun, rows: Tensor, rate: float) -> float:
     """One step on a batch of rows."""
     config, rig, p, stage = fit.config, fit.rig, fit.parameters, run.stage
-    assert rig is not None and p is not None and fit.ties is not None
+    assert rig is not None and fit.drawn_rig is not None and p is not None and fit.ties is not None
     crops = fit.crops.take_bytes([fit.train[row] for row in rows.tolist()], stage.level)
     correction, exposure = fit.pose.corrections.leaf(rows), fit.exposure.leaf(rows)
     betas = fit.betas if run.shape is None else run.shape
     surface = None if run.shape is None else rig.binding.interpolate(fit.body.shaped(run.shape)[0])
     posed = fit.pose.pose(fit.body, betas, rows, correction)
-    render = draw(rig, p, posed, crops.camera, exposure, shade=config.shading, surface=surface)
+    render = draw(fit.drawn_rig, p, posed, crops.camera, exposure, shade=config.shading, surface=surface)
     dice = torch.rand(3, generator=fit.generator)
     colors = torch.rand(len(rows), 3, generator=fit.generator) * float(config.random_background)
     w, shift = config.weights, (int(dice[1] * 4), int(dice[2] * 4))
@@ -307,7 +315,7 @@ def _iterate(fit: Fit, run: StageRun, rows: Tensor, rate: float) -> float:
     assert p.opacity_logits.grad is not None and p.offsets.grad is not None
     p.opacity_logits.grad -= w.opaque / len(opacity) * (1 - opacity)
     if stage.level >= 2:  # thinner than a pixel or a Gaussian: silhouettes would only eat fingers, noses and toes away
-        p.offsets.grad[rig.binding.region >= FACE] = 0.0
+        p.offsets.grad[fit.drawn_rig.binding.region >= FACE] = 0.0
     run.optimizer.step(rate)
     p.keep_possible(fit.ties.spacing_m)
     row_rate = max(rate, 0.2) * ROW_RATE[stage.level]

@@ -51,9 +51,10 @@ class GaussianParameters:
         widths = self.log_scales[:, :2]
         torch.maximum(widths, (LEAST_WIDTH_PER_SPACING * spacing_m).log()[:, None], out=widths)
 
-    def require_gradients(self, required: bool = True) -> GaussianParameters:
-        """The same tensors, made leaves that do or do not take gradients."""
-        return GaussianParameters(**{k: v.detach().clone().requires_grad_(required) for k, v in self.leaves().items()})
+    def require_gradients(self, required: bool = True, device: torch.device | str | None = None) -> GaussianParameters:
+        """Copies, on `device` if one is named, that are leaves and do or do not take gradients."""
+        copies = {name: value.detach().to(device or value.device, copy=True) for name, value in self.leaves().items()}
+        return GaussianParameters(**{name: copy.requires_grad_(required) for name, copy in copies.items()})
 
 
 def on_the_surface(rig: Rig, neighbors: Neighbors) -> GaussianParameters:

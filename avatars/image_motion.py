@@ -41,12 +41,12 @@ FINGER_STIFFNESS_MM2 = 50.0
 def even_step(
     rig: Rig, offsets: Float[Tensor, "n 3"], posed: PosedBody, camera: Camera, gradient: Float[Tensor, "frames 168"]
 ) -> tuple[Float[Tensor, "frames 168"], Float[Tensor, " frames"]]:
-    """`ImageMotion.even_step` of a posed rig, by our C++; float32 on the CPU.
+    """`ImageMotion.even_step` of a posed rig, by our C++; float32, all on the CPU but the offsets.
 
     The definition makes an array of points x numbers of the pose, nearly all of it zeros.
     """
     chosen, weights, shares = _points(rig)
-    points = rig.surface[chosen] + offsets[chosen]
+    points = rig.surface[chosen] + offsets[chosen.to(offsets.device)].cpu()
     stiffness, cameras = _stiffness(), camera.T_cam_world.reshape(-1, 4, 4).contiguous()
     tensors = (posed.A_world_rest, posed.joints, posed.poses, points, weights, shares, cameras, stiffness)
     tensors = [t.detach().contiguous() for t in tensors]

@@ -59,6 +59,18 @@ class Rig:
             dirs.contiguous(),
         )
 
+    def to(self, device: torch.device | str) -> Rig:
+        """The rig with what poses points on `device`; the body stays where it is, and so may poses."""
+        return Rig(
+            self.body,
+            self.binding.to(device),
+            self.surface.to(device),
+            self.normals.to(device),
+            self.weights.to(device),
+            self.expressive.to(device),
+            self.exprdirs.to(device),
+        )
+
     def neighbors(self, k: int = 6) -> Neighbors:
         """The graph that ties points to their neighbors on the surface."""
         return find_neighbors(self.surface, self.normals, self.weights.dense_t.t(), k)
@@ -79,18 +91,18 @@ class Rig:
         A = posed.A_world_rest
         frames = A.shape[0]
         joints = torch.cat([A.reshape(frames, -1, 12), joint_quaternions(A, self.body.parents)], -1)
-        surface = self.surface if surface is None else surface
+        surface = self.surface if surface is None else surface.to(offsets.device)
         rest = self._displaced((surface + offsets)[None], posed)
-        return PosedPoints(*skin(joints, self.weights, rest, quats, self.normals))
+        return PosedPoints(*skin(joints.to(offsets.device), self.weights, rest, quats, self.normals))
 
     def _displaced(self, rest: Float[Tensor, "1 n 3"], posed: PosedBody) -> Float[Tensor, "frames_or_1 n 3"]:
         """Rest positions moved by expression and, where the body has them, by pose correctives."""
         if posed.expression is not None and len(self.expressive):
             expression = posed.expression.reshape(-1, posed.expression.shape[-1])
-            moved = (expression @ self.exprdirs[: expression.shape[-1]]).view(len(expression), -1, 3)
+            moved = (expression.to(rest.device) @ self.exprdirs[: expression.shape[-1]]).view(len(expression), -1, 3)
             rest = rest.expand(len(expression), -1, -1).index_add(1, self.expressive, moved)
         if self.body.points.posedirs is not None:
-            rest = rest + self.binding.interpolate(_pose_correctives(posed))
+            rest = rest + self.binding.interpolate(_pose_correctives(posed).to(rest.device))
         return rest
 
 

@@ -119,7 +119,7 @@ def drawn_as_tracked(fit: Fit, motion: Motion, chosen: list[int], crops: list[Cr
 
 def pose_fitted(fit: Fit, here: Motion, crops: list[int], exposures: Float[Tensor, "frames 3"]) -> PoseRefinement:
     """The poses `here` fitted to those crops; Gaussians, shape, light and exposure stay as they are."""
-    assert fit.rig is not None and fit.parameters is not None
+    assert fit.rig is not None and fit.drawn_rig is not None and fit.parameters is not None
     frozen, rows = fit.parameters.require_gradients(False), torch.arange(len(crops))
     pose, black = PoseRefinement.of(here, apart=True), torch.zeros(len(crops), 3)
     how = Comparison(over_plate=True, ssim_weight=fit.config.weights.ssim, mask_weight=fit.config.weights.mask)
@@ -128,7 +128,7 @@ def pose_fitted(fit: Fit, here: Motion, crops: list[int], exposures: Float[Tenso
         for step in range(iterations):
             correction = pose.corrections.leaf(rows)
             posed = pose.pose(fit.body, fit.betas, rows, correction)
-            render = draw(fit.rig, frozen, posed, crop.camera, exposures, shade=fit.config.shading)
+            render = draw(fit.drawn_rig, frozen, posed, crop.camera, exposures, shade=fit.config.shading)
             crop_difference(render, crop, black, how).backward()
             assert correction.grad is not None
             even = even_step(fit.rig, frozen.offsets, posed, crop.camera, correction.grad)
@@ -138,10 +138,10 @@ def pose_fitted(fit: Fit, here: Motion, crops: list[int], exposures: Float[Tenso
 
 @torch.no_grad()
 def _drawn(fit: Fit, refinement: PoseRefinement, row: int, crop: Crops, exposure: Tensor) -> Render:
-    assert fit.rig is not None and fit.parameters is not None
+    assert fit.drawn_rig is not None and fit.parameters is not None
     rows = torch.tensor([row])
     posed = refinement.pose(fit.body, fit.betas, rows, refinement.corrections.values[rows])
-    return draw(fit.rig, fit.parameters, posed, crop.camera, exposure, shade=fit.config.shading)
+    return draw(fit.drawn_rig, fit.parameters, posed, crop.camera, exposure, shade=fit.config.shading).to("cpu")
 
 
 def score_frame(render: Render, crop: Crops) -> FrameScore:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from avatars.errors import InputError
-from avatars.rasterizer.cpu import address_of, empty, extension
+from avatars.rasterizer.cpu import address_of, empty, extension, in_cpp
 from avatars.threads import kernel_threads
 
 N_COEFFICIENTS = 8
@@ -44,7 +44,7 @@ def shaded(
     On the CPU our C++ does it, float32 only; as array operations it costs more than skinning. Raises InputError for
     another dtype on the CPU.
     """
-    if albedo.device.type == "cpu":
+    if in_cpp(albedo):
         for name, tensor in (("albedo", albedo), ("normals", normals), ("light", light), ("exposure", exposure)):
             if tensor.dtype != torch.float32:
                 raise InputError(f"Shading on the CPU takes float32; {name} is {tensor.dtype}. Use `.float()`.")

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from avatars.errors import InputError
-from avatars.rasterizer.cpu import address_of, empty, extension
+from avatars.rasterizer.cpu import address_of, empty, extension, in_cpp
 from avatars.rotations import quaternion_multiply
 from avatars.threads import kernel_threads
 
@@ -34,6 +34,10 @@ class SkinningWeights:
         begins[1:] = torch.bincount(point, minlength=len(dense)).cumsum(0)
         return SkinningWeights(dense.t().contiguous(), begins, joint.to(torch.uint8), dense[point, joint])
 
+    def to(self, device: torch.device | str) -> SkinningWeights:
+        """The weights on `device`."""
+        return SkinningWeights(*(getattr(self, name).to(device) for name in self.__slots__))
+
 
 def skin(
     joints: Float[Tensor, "frames joints 16"],
@@ -48,7 +52,7 @@ def skin(
     our C++ does it, float32 only, with gradients of joints, rest and quats; elsewhere PyTorch does.
     Raises InputError for another dtype on the CPU.
     """
-    if joints.device.type == "cpu":
+    if in_cpp(joints):
         for name, tensor in (("joints", joints), ("rest", rest), ("quats", quats), ("normals", normals)):
             if tensor.dtype != torch.float32:
                 raise InputError(f"Skinning on the CPU takes float32; {name} is {tensor.dtype}. Use `.float()`.")

@@ -15,8 +15,10 @@ from torch import Tensor
 from avatars.binding import FACE, FOOT, HAND, Neighbors
 from avatars.fit_config import FitWeights
 from avatars.gaussian_parameters import GaussianParameters, resting_offsets
-from avatars.rasterizer.cpu import extension
+from avatars.losses import laplacian
+from avatars.rasterizer.cpu import extension, in_cpp
 from avatars.rig import Rig
+from avatars.rotations import matrix_from_quaternion
 from avatars.threads import kernel_threads
 
 PULL_BY_REGION = {HAND: 100.0, FACE: 20.0, FOOT: 3.0}
@@ -68,10 +70,36 @@ class Ties:
         rest = resting_offsets(rig, spacing_m) / spacing_m[:, None]
         return Ties(*graph, spacing_m, table, pull, rest, flat, rig.normals.contiguous())
 
+    def to(self, device: torch.device | str) -> Ties:
+        """The ties on `device`."""
+        return Ties(*(getattr(self, name).to(device) for name in self.__slots__))
+
+    def energy(self, p: GaussianParameters, shrink: float) -> Float[Tensor, ""]:
+        """What `add_gradient` takes the gradient of: ties, and `shrink` times the mean squared excess in logarithm of
+        widths over twice the spacing."""
+        spacing = self.spacing_m[:, None]
+        offsets = p.offsets / spacing
+        apart = laplacian(torch.cat([offsets, p.log_scales, p.albedo], -1), self.neighbors.long())
+        cosine = (matrix_from_quaternion(p.quats)[..., 2] * self.normals).sum(-1)
+        excess = (p.log_scales - (2 * spacing).log()).clamp_min(0)
+        return (
+            (self.weights * apart.square()).sum()
+            + (self.pull * (offsets - self.rest).square()).sum()
+            + (self.flat * (1 - cosine.square())).sum()
+            + shrink / len(p.offsets) * excess.square().sum()
+        )
+
     @torch.no_grad()
     def add_gradient(self, p: GaussianParameters, shrink: float, times: float = 1.0) -> None:
-        """Add `times` the energy's gradient to `p`'s, and that of Gaussians wider than twice their spacing."""
+        """Add `times` the energy's gradient to `p`'s."""
         values = (p.offsets, p.log_scales, p.albedo, p.quats)
+        if not in_cpp(p.offsets):
+            with torch.enable_grad():
+                found = torch.autograd.grad(self.energy(p, shrink), values)
+            for value, gradient in zip(values, found, strict=True):
+                assert value.grad is not None
+                value.grad += times * gradient
+            return
         gradients = [value.grad for value in values]
         for tensor in (*values, *gradients):
             assert tensor is not None and tensor.is_contiguous()

@@ -128,6 +128,11 @@ class _Rasterization(torch.autograd.Function):
         return None, None, *gradients, _pose_gradient(pose, tensors[5]), None, background
 
 
+def in_cpp(tensor: Tensor) -> bool:
+    """Whether our C++ can work on it; what lies on other devices is left to PyTorch."""
+    return tensor.device.type == "cpu"
+
+
 def empty(shape: tuple[int, ...]) -> Tensor:
     """Like `torch.empty`, from memory that earlier calls' tensors gave back: new pages would cost a millisecond."""
     return extension().floats(math.prod(shape)).view(shape)
