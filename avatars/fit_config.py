@@ -60,7 +60,7 @@ class FitConfig:
     stages: tuple[Stage, ...] = (
         Stage(4, 0.2, 450, 8),
         Stage(2, 0.4, 850, 8),
-        Stage(1, 1.0, 3600),
+        Stage(1, 1.0, 3400),
     )
     held_out_every: int = 8
     """Every so many frames one is kept from fitting and scored; 0 keeps none."""

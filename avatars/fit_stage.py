@@ -123,8 +123,8 @@ class Watch:
             run.schedule.flat_at = run.step
 
     def _psnr_db(self, fit: Fit) -> float:
-        from avatars.scoring import drawn_as_tracked, score_frame
+        from avatars.scoring import box_psnr_db, drawn_as_tracked
 
         crops = [fit.crops.take([i]) for i in self.frames]
         renders = drawn_as_tracked(fit, self.motion, self.frames, crops)
-        return fmean(score_frame(render, crop).psnr_box_db for render, crop in zip(renders, crops, strict=True))
+        return fmean(box_psnr_db(render, crop) for render, crop in zip(renders, crops, strict=True))
