@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from avatars.fit_config import FitConfig, Quality
+from avatars.fit_config import Device, FitConfig, Quality
 from avatars.track_command import TrackConfig
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ class FitCommand:
     size: int = 512
     """The person's longer side is fitted at about this many pixels."""
     seed: int = 0
+    device: Device = "cpu"
+    """cuda draws and fits the Gaussians on an NVIDIA GPU, by gsplat; poses are refined on the CPU."""
     force: bool = False
     """Replace an avatar that stands at the output folder, once the new one is whole; and go on, with warnings, where
     the check of the capture says that the video cannot make one."""
@@ -73,6 +75,10 @@ class FitCommand:
 
         if self.size < 64:
             raise InputError(f"--size {self.size} is too small for a person; take 64 or more.")
+        if self.device == "cuda":
+            from avatars.rasterizer.cuda import check_available
+
+            check_available()
         if holds_only_work(self.output):
             print(f"{self.output} holds an unfinished avatar; continuing it.")
         elif not (self.force and (self.output / "avatar.json").is_file()):
@@ -109,8 +115,8 @@ class FitCommand:
         inputs = {
             name: sha256_of(file) if file is not None and file.is_file() else None for name, file in files.items()
         }
-        settings = {"quality": self.quality, "size": self.size, "seed": self.seed, "tracking": plain(self.tracking)}
-        return {"version": __version__, "body": body.sha256, **inputs, **settings}
+        settings = {"quality": self.quality, "size": self.size, "seed": self.seed, "device": self.device}
+        return {"version": __version__, "body": body.sha256, **inputs, **settings, "tracking": plain(self.tracking)}
 
     def _fit(self, body: Body, work: Path, clock: StageClock) -> FitResult:
         from avatars.avatar import fresh_folder
@@ -121,7 +127,7 @@ class FitCommand:
         size_hw = track.camera.size_hw
         plate = None if self.clean_plate is None else CleanPlate.read(self.clean_plate, size_hw)
         truth = None if self.truth_background is None else read_room(self.truth_background, size_hw)
-        config = FitConfig.preset(self.quality, size_px=self.size, seed=self.seed)
+        config = FitConfig.preset(self.quality, size_px=self.size, seed=self.seed, device=self.device)
         result = fit_avatar(
             self.video, track, config=config, body=body, plate=plate, truth=truth, clock=clock, keep=work / "fit.pt"
         )
