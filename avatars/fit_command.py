@@ -35,7 +35,8 @@ class FitCommand:
     """The person's longer side is fitted at about this many pixels."""
     seed: int = 0
     device: Device = "cpu"
-    """cuda draws and fits the Gaussians on an NVIDIA GPU, by gsplat; poses are refined on the CPU."""
+    """cuda: Gaussians are drawn and fitted on an NVIDIA GPU, by gsplat, poses still on the CPU; two such fits are not the
+    same bit for bit."""
     force: bool = False
     """Replace an avatar that stands at the output folder, once the new one is whole; and go on, with warnings, where
     the check of the capture says that the video cannot make one."""
@@ -70,15 +71,13 @@ class FitCommand:
         from avatars.capture_check import check_video, judge
         from avatars.errors import InputError
         from avatars.files import require_fresh_folder, require_space
+        from avatars.rendering import chosen_device
         from avatars.video import probe
         from avatars.work_folder import holds_only_work
 
         if self.size < 64:
             raise InputError(f"--size {self.size} is too small for a person; take 64 or more.")
-        if self.device == "cuda":
-            from avatars.rasterizer.cuda import check_available
-
-            check_available()
+        chosen_device(self.device)
         if holds_only_work(self.output):
             print(f"{self.output} holds an unfinished avatar; continuing it.")
         elif not (self.force and (self.output / "avatar.json").is_file()):

@@ -12,7 +12,7 @@ from pretended_device import pretended_device
 
 from avatars import rasterizer
 from avatars.body import Body
-from avatars.errors import BackendMissing
+from avatars.errors import InputError
 from avatars.fit_command import FitCommand
 from avatars.fit_config import FitConfig, Stage
 from avatars.fitting import FitResult, fit_avatar
@@ -67,7 +67,7 @@ def test_a_pretended_device_refuses_to_mix_with_the_cpu() -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there_is_told_before_any_work(turn: MadeUpTurn, tmp_path: Path) -> None:
-    with pytest.raises(BackendMissing, match="--device cpu"):
+    with pytest.raises(InputError, match="--device cpu"):
         FitCommand(turn.video, tmp_path / "avatar", device="cuda", force=True).check()
     assert not (tmp_path / "avatar").exists()
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-
 import torch
 from torch import Tensor
 
@@ -17,13 +15,21 @@ _GSPLAT_ALPHA_THRESHOLD = 1.0 / 255.0
 
 def rasterize_cuda(scene: Scene) -> Render:
     """Draw all frames; see `rasterize`. gsplat fixes the alpha threshold at 1/255 and computes in float32."""
-    check_available()
+    if not torch.cuda.is_available():
+        raise BackendMissing(
+            "The cuda rasterizer needs an NVIDIA GPU that PyTorch can use (torch.cuda.is_available() is False here). "
+            "Move the tensors to the CPU with `.to('cpu')`."
+        )
     if abs(scene.alpha_threshold - _GSPLAT_ALPHA_THRESHOLD) > 1e-6:
         raise InputError(f"The cuda rasterizer has a fixed alpha_threshold of 1/255; found {scene.alpha_threshold}.")
     if scene.gaussians.means.dtype != torch.float32:
         raise InputError(f"The cuda rasterizer takes float32; found {scene.gaussians.means.dtype}. Use `.float()`.")
-    from gsplat import rasterization
-
+    try:
+        from gsplat import rasterization
+    except ImportError as error:
+        raise BackendMissing(
+            "The cuda rasterizer is gsplat, which is not installed: pip install 'splat-avatars[cuda]'"
+        ) from error
     scene.check_finite()
     if len(scene.gaussians) == 0:
         return _empty(scene)
@@ -34,17 +40,6 @@ def rasterize_cuda(scene: Scene) -> Render:
     if scene.background is not None:
         rgb = rgb + (1.0 - alpha) * scene.background[:, None, None]
     return Render(rgb, alpha, torch.where(alpha > 0, depth_m, torch.inf))
-
-
-def check_available() -> None:
-    """Raise BackendMissing, with what to do, unless there is a GPU, and gsplat to draw on it."""
-    if not torch.cuda.is_available():
-        raise BackendMissing(
-            "The cuda rasterizer needs an NVIDIA GPU that PyTorch can use (torch.cuda.is_available() is False here). "
-            "Work on the CPU: tensors with `.to('cpu')`, `avatars fit` with `--device cpu`."
-        )
-    if importlib.util.find_spec("gsplat") is None:
-        raise BackendMissing("The cuda rasterizer is gsplat, which is not installed: pip install 'splat-avatars[cuda]'")
 
 
 def gsplat_arguments(scene: Scene) -> dict[str, object]:
