@@ -35,8 +35,8 @@ class FitCommand:
     """The person's longer side is fitted at about this many pixels."""
     seed: int = 0
     device: Device = "cpu"
-    """cuda: Gaussians are drawn and fitted on an NVIDIA GPU, by gsplat, poses still on the CPU; two such fits are not the
-    same bit for bit."""
+    """cuda: Gaussians are drawn and fitted on an NVIDIA GPU, by gsplat, poses still on the CPU; two such fits are not
+    equal bit for bit."""
     force: bool = False
     """Replace an avatar that stands at the output folder, once the new one is whole; and go on, with warnings, where
     the check of the capture says that the video cannot make one."""
