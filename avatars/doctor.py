@@ -120,7 +120,7 @@ def _cuda_rasterizer() -> Finding:
     import torch
 
     if not torch.cuda.is_available():
-        return Finding("CUDA rasterizer", "optional", "no CUDA device", "Used by itself where there is one.")
+        return Finding("CUDA rasterizer", "optional", "no CUDA device", "Drawing uses it by itself where there is one.")
     if importlib.util.find_spec("gsplat") is None:
         return Finding("CUDA rasterizer", "optional", "gsplat is not installed", "pip install 'splat-avatars[cuda]'")
     return Finding("CUDA rasterizer", "ok", f"gsplat {_version('gsplat')}")
