@@ -6,6 +6,7 @@
 #include <random>
 #include <vector>
 
+#include "adam.h"
 #include "pose.h"
 #include "rasterizer.h"
 
@@ -153,9 +154,26 @@ bool run_joints(int frames, int rest_frames, bool moved) {
     splat::joint_quaternions_backward(A.data(), q.data(), q.data(), int64_t(n) * frames, v_A.data());
     splat::place_joints_backward(joints, A.data(), places.data(), v_A.data(), places.data(), v_poses.data(), v_rest.data(),
                                  v_transl.data());
-    for (const Floats* each : {&q, &v_A, &v_poses, &v_rest, &v_transl})
+    const int count = 5;
+    Floats points(3 * count), weights(n * count, 1.0f / n), camera(16 * rest_frames), stiffness(9, 1.0f);
+    Floats gradients((3 * n + 3) * frames, 1.0f), steps(gradients.size()), lengths(frames);
+    for (float& x : points) x = normal(random);
+    for (int frame = 0; frame < rest_frames; ++frame)
+        for (int i = 0; i < 4; ++i) camera[16 * frame + 5 * i] = 1.0f;
+    splat::even_steps({A.data(), places.data(), poses.data(), points.data(), weights.data(), weights.data(), camera.data(),
+                       stiffness.data(), 1.0f, rest_frames, frames, n, count, 3, 4},
+                      gradients.data(), steps.data(), lengths.data(), 2);
+    for (const Floats* each : {&q, &v_A, &v_poses, &v_rest, &v_transl, &steps, &lengths})
         for (float value : *each)
             if (!std::isfinite(value)) return false;
+    return true;
+}
+
+bool run_adam(int64_t count) {
+    Floats x(count, 1.0f), g(count, 0.5f), m(count), v(count);
+    splat::step_adam({x.data(), g.data(), m.data(), v.data(), count, 0.9f, 0.99f, 0.1f, 10.0f, 1e-8f}, 3);
+    for (int64_t i = 0; i < count; ++i)
+        if (g[i] != 0.0f || !(x[i] < 1.0f)) return false;
     return true;
 }
 
@@ -182,6 +200,7 @@ int main() {
     }
     for (int frames : {0, 1, 3})
         for (int rest_frames : {1, 3}) failures += !run_joints(frames, rest_frames, frames == 3), ++runs;
+    for (int64_t count : {0, 1, 40000}) failures += !run_adam(count), ++runs;
     std::printf("%d runs, %d failures\n", runs, failures);
     return failures != 0;
 }
