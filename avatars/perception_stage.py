@@ -7,7 +7,7 @@ import logging
 import zipfile
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from itertools import count as _count
 from itertools import islice, pairwise
@@ -147,8 +147,10 @@ class _Look:
 
     def beside_each_other(self, numbers: list[int]) -> dict[int, _Part]:
         """Those chunks, each processor taking some that follow each other, where the detector can be used so."""
-        at_once = min(len(numbers), torch.get_num_threads(), MOST_AT_ONCE) if self._concurrent else 1
-        shares = [share.tolist() for share in np.array_split(np.array(numbers, int), max(at_once, 1)) if len(share)]
+        if not numbers:
+            return {}
+        concurrent = getattr(self.detector, "concurrent", False)
+        at_once = min(len(numbers), torch.get_num_threads(), MOST_AT_ONCE) if concurrent else 1
         frames, stop = SimpleQueue(), Event()
 
         def tick() -> None:
@@ -157,27 +159,18 @@ class _Look:
             frames.put(True)
 
         def taken(share: list[int]) -> dict[int, _Part]:
-            try:
-                return {number: part for run in _runs(share) for number, part in self.run(run, tick)}
-            finally:
-                frames.put(False)
+            return {number: part for run in _runs(share) for number, part in self.run(run, tick)}
 
         total = sum(self.spans[number][1] - self.spans[number][0] for number in numbers)
-        with ThreadPoolExecutor(max(at_once, 1)) as pool:
-            futures = [pool.submit(taken, share) for share in shares]
+        with ThreadPoolExecutor(at_once) as pool:
+            futures = [pool.submit(taken, share.tolist()) for share in np.array_split(np.array(numbers), at_once)]
+            deque((future.add_done_callback(lambda _: frames.put(False)) for future in futures), maxlen=0)
             try:
-                if futures:
-                    deque(progress(_ticks(frames, futures), f"Looking at {self.info.path.name}", total), maxlen=0)
-                    wait(futures)
-                    _require_none_failed(futures)
+                deque(progress(_ticks(frames, futures), f"Looking at {self.info.path.name}", total), maxlen=0)
                 return {number: part for future in futures for number, part in future.result().items()}
             finally:
                 stop.set()
                 futures.clear()  # an error holds on to what it passed, and that to the work folder's lock
-
-    @property
-    def _concurrent(self) -> bool:
-        return getattr(self.detector, "concurrent", False)
 
     def run(self, numbers: Sequence[int], tick: Callable[[], None]) -> Iterator[tuple[int, _Part]]:
         """Chunks that follow each other, from one stream of frames."""

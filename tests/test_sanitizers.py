@@ -17,7 +17,9 @@ FLAGS = [
     "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-fopenmp-simd", f"-I{CSRC}",
 ]  # fmt: skip
 AVX2 = ["-mavx2", "-mfma", "-mbmi"]
-SOURCES = {DRIVER: []} | {CSRC / f"{name}.cpp": [] for name in ("adam", "pose", "rasterizer", "thread_pool", "kernels_plain")}
+SOURCES = {DRIVER: []} | {
+    CSRC / f"{name}.cpp": [] for name in ("adam", "pose", "rasterizer", "thread_pool", "kernels_plain")
+}
 if platform.machine().lower() in ("x86_64", "amd64"):
     SOURCES[CSRC / "kernels_avx2.cpp"] = AVX2
     SOURCES[CSRC / "kernels_avx512.cpp"] = [
