@@ -92,7 +92,7 @@ class CropStack:
     cameras: tuple[Camera, ...]
     """At level 1."""
     images: dict[int, list[UInt8[Tensor, "channels height width"]]]
-    """By level, in the order of the fields of `Crops`: rgb, mask, plate, known, sure, near."""
+    """By level, in the order of the fields of `Crops`, all 11 planes."""
     background: str
     """Where the plate comes from: "true", "estimated" or "none"."""
     truth: list[UInt8[Tensor, "3 height width"] | None] | None = None
@@ -112,10 +112,12 @@ class CropStack:
         indices = list(indices)
         chosen = [self.images[level][i] for i in indices]
         height, width = max(x.shape[1] for x in chosen), max(x.shape[2] for x in chosen)
-        images = torch.zeros(len(chosen), 11, height, width, dtype=torch.uint8, device=chosen[0].device)
-        for image, one in zip(images, chosen, strict=True):
-            image[:10, : one.shape[1], : one.shape[2]] = one
-            image[10, : one.shape[1], : one.shape[2]] = 255
+        if len(chosen) == 1:
+            images = chosen[0][None]
+        else:
+            images = torch.zeros(len(chosen), 11, height, width, dtype=torch.uint8, device=chosen[0].device)
+            for image, one in zip(images, chosen, strict=True):
+                image[:, : one.shape[1], : one.shape[2]] = one
         sizes = [(x.shape[1], x.shape[2]) for x in chosen]
         K = torch.stack([self.cameras[i].resized(size).K for i, size in zip(indices, sizes, strict=True)])
         return CropBytes(images, Camera(K, self.cameras[0].T_cam_world.expand(len(K), 4, 4), (height, width)))
@@ -389,7 +391,7 @@ def _stack(
 
 def _pyramid(
     plate_image: UInt8[np.ndarray, "height width 4"], window: Window, thumbnail: UInt8[Tensor, "4 height width"]
-) -> list[UInt8[Tensor, "10 _ _"]]:
+) -> list[UInt8[Tensor, "11 _ _"]]:
     """A frame's planes at every level."""
     full = torch.cat([thumbnail.float(), window.sample(plate_image)])
     full[3] = sharpened(full)
@@ -399,5 +401,7 @@ def _pyramid(
     for level in LEVELS:
         if level > 1:
             reduced = F.avg_pool2d(reduced[None], 2)[0]
-        levels.append(torch.cat([reduced[:8], _trust(reduced[:8], reduced[8])]).round().to(torch.uint8))
+        inside = torch.full_like(reduced[:1], 255.0)
+        planes = torch.cat([reduced[:8], _trust(reduced[:8], reduced[8]), inside])
+        levels.append(planes.round().to(torch.uint8))
     return levels

@@ -41,14 +41,14 @@ class PoseRefinement:
     @staticmethod
     def of(motion: Motion, *, decay: float = 0.0, smoothness: float = 0.0, apart: bool = False) -> PoseRefinement:
         """No corrections yet. `decay` and `smoothness` (`Rows`) are weaker for fingers; jaw and eyes are left as
-        tracked. Rows that are `apart` are each as long under way as the others, however far off they start; otherwise
-        what is far off moves further."""
+        tracked. Rows that are `apart` are each as long under way as the others, however far off they start, and settle
+        in few steps; otherwise what is far off moves further."""
         lr = torch.full((WIDTH,), 0.01)
         lr[-3:] = 0.005
         rows = lr[:-3].view(N_JOINTS, 3)
         rows[25:55] *= 0.5
         rows[[JAW, LEFT_EYE, RIGHT_EYE]] = 0.0
-        rows_of = Rows(len(motion), lr, decay=decay, smoothness=smoothness)
+        rows_of = Rows(len(motion), lr, decay=decay, smoothness=smoothness, momentum=0.5 if apart else 0.8)
         return PoseRefinement(motion, rows_of, torch.zeros(len(motion) if apart else 1))
 
     def step(

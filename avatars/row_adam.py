@@ -13,7 +13,6 @@ class Rows:
     Decay towards zero and smoothness over the rows are decoupled from the gradient, as in AdamW.
     """
 
-    BETA1 = 0.8
     STEPPED: tuple[str, ...] = ("values", "_first", "_row_steps")
 
     def __init__(
@@ -24,12 +23,14 @@ class Rows:
         decay: float = 0.0,
         smoothness: float = 0.0,
         spread: float = 0.0,
+        momentum: float = 0.8,
     ) -> None:
         """`lr` per column is what decay and smoothness are scaled by; `spread` in [0, 1) is the share of a row's step
         that the rows beside it take, too (squared for those two away): errors of rows in sequence are alike, and each
-        row is seldom visited."""
+        row is seldom visited. `momentum` is what a running mean of a row's steps keeps per step."""
         self.values = torch.zeros(rows, len(lr))
         self.lr, self.decay, self.smoothness, self.spread = lr, decay, smoothness, spread
+        self.momentum = momentum
         self._first = torch.zeros_like(self.values)
         self._row_steps = torch.zeros(rows)
 
@@ -49,7 +50,7 @@ class Rows:
     def move(self, rows: Int[Tensor, " b"], step: Float[Tensor, "b columns"], rate: float = 1.0) -> None:
         """Move different rows by the running mean of their steps; `rate` scales all that moves them."""
         self._row_steps[rows] += 1
-        first = self.BETA1 * self._first[rows] + (1 - self.BETA1) * step
+        first = self.momentum * self._first[rows] + (1 - self.momentum) * step
         self._first[rows] = first
         here = self.values[rows]
         pull = -self.decay * here
@@ -57,7 +58,7 @@ class Rows:
             last = len(self.values) - 1
             around = self.values[(rows - 1).abs()] + self.values[last - (last - rows - 1).abs()]
             pull = pull + self.smoothness * (0.5 * around - here)
-        move = rate * (first / (1 - self.BETA1 ** self._row_steps[rows, None]) + self.lr * pull)
+        move = rate * (first / (1 - self.momentum ** self._row_steps[rows, None]) + self.lr * pull)
         self.values[rows] = here + move
         for step_away, share in ((1, self.spread), (2, self.spread**2)) if self.spread > 0 else ():
             for beside in (rows - step_away, rows + step_away):

@@ -26,8 +26,8 @@ from avatars.threads import torch_on_one_thread
 if TYPE_CHECKING:
     from avatars.fitting import Fit
 
-POSE_STEPS = ((2, 20), (1, 40))
-"""Levels and iterations of fitting the poses to held-out frames."""
+POSE_STEPS = ((2, 14, 0.8, 0.3), (1, 28, 0.4, 0.02))
+"""Of fitting the poses to held-out frames: level, iterations, rate of the first and after the last."""
 AT_ONCE = 8
 """Frames whose poses are fitted together."""
 
@@ -123,7 +123,7 @@ def pose_fitted(fit: Fit, here: Motion, crops: list[int], exposures: Float[Tenso
     frozen, rows = fit.parameters.require_gradients(False), torch.arange(len(crops))
     pose, black = PoseRefinement.of(here, apart=True), torch.zeros(len(crops), 3)
     how = Comparison(over_plate=True, ssim_weight=fit.config.weights.ssim, mask_weight=fit.config.weights.mask)
-    for level, iterations in POSE_STEPS:
+    for level, iterations, first, last in POSE_STEPS:
         crop = fit.crops.take_bytes(crops, level)
         for step in range(iterations):
             correction = pose.corrections.leaf(rows)
@@ -132,7 +132,7 @@ def pose_fitted(fit: Fit, here: Motion, crops: list[int], exposures: Float[Tenso
             crop_difference(render, crop, black, how).backward()
             assert correction.grad is not None
             even = even_step(fit.rig, frozen.offsets, posed, crop.camera, correction.grad)
-            pose.step(rows, *even, (level / 2) * (1 - 0.9 * step / iterations))
+            pose.step(rows, *even, first + (last - first) * step / iterations)
     return pose
 
 

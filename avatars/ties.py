@@ -34,6 +34,8 @@ class Ties:
     tied_by: Int32[Tensor, " n*k"]
     """Whose neighbor it is."""
     spacing_m: Float[Tensor, " n"]
+    widest: Float[Tensor, " n"]
+    """Logarithm of twice the spacing."""
     weights: Float[Tensor, "n 9"]
     pull: Float[Tensor, "n 1"]
     """Weight of |offset - rest|² (in spacings), besides: hands and face belong where the body has them."""
@@ -68,7 +70,7 @@ class Ties:
             pull[region == where] *= factor
         graph, spacing_m = (neighbors.index.int(), begins, tied_by.int()), neighbors.spacing_m
         rest = resting_offsets(rig, spacing_m) / spacing_m[:, None]
-        return Ties(*graph, spacing_m, table, pull, rest, flat, rig.normals.contiguous())
+        return Ties(*graph, spacing_m, (2 * spacing_m).log(), table, pull, rest, flat, rig.normals.contiguous())
 
     def to(self, device: torch.device | str) -> Ties:
         """The ties on `device`."""
@@ -81,7 +83,7 @@ class Ties:
         offsets = p.offsets / spacing
         apart = laplacian(torch.cat([offsets, p.log_scales, p.albedo], -1), self.neighbors.long())
         cosine = (matrix_from_quaternion(p.quats)[..., 2] * self.normals).sum(-1)
-        excess = (p.log_scales - (2 * spacing).log()).clamp_min(0)
+        excess = (p.log_scales - self.widest[:, None]).clamp_min(0)
         return (
             (self.weights * apart.square()).sum()
             + (self.pull * (offsets - self.rest).square()).sum()
@@ -106,7 +108,10 @@ class Ties:
         extension().add_ties(
             *(t.data_ptr() for t in (self.neighbors, self.begins, self.tied_by)),
             *self.neighbors.shape,
-            *(t.data_ptr() for t in (self.spacing_m, self.weights, self.pull, self.rest, self.flat, self.normals)),
+            *(
+                t.data_ptr()
+                for t in (self.spacing_m, self.widest, self.weights, self.pull, self.rest, self.flat, self.normals)
+            ),
             *(shrink, times),
             *(t.data_ptr() for t in (*values, *gradients)),  # type: ignore[union-attr]
             kernel_threads(),

@@ -159,7 +159,7 @@ bool run_joints(int frames, int rest_frames, bool moved) {
     Floats gradients((3 * n + 3) * frames, 1.0f), steps(gradients.size()), lengths(frames);
     for (float& x : points) x = normal(random);
     for (int frame = 0; frame < rest_frames; ++frame)
-        for (int i = 0; i < 4; ++i) camera[16 * frame + 5 * i] = 1.0f;
+        for (int i = 0; i < 4; ++i) camera[16 * frame + 5 * i] = 1.0f, camera[16 * frame + 11] = 9.0f;
     splat::even_steps({A.data(), places.data(), poses.data(), points.data(), weights.data(), weights.data(), camera.data(),
                        stiffness.data(), 1.0f, rest_frames, frames, n, count, 3, 4},
                       gradients.data(), steps.data(), lengths.data(), 2);

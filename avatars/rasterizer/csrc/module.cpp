@@ -163,11 +163,11 @@ double image_loss(Address rgb, Address alpha, Address bytes, Address fill, int f
                               shift_x, ssim_weight, mask_weight, at(v_rgb), at(v_alpha)}, threads);
 }
 
-void add_ties(Address neighbors, Address begins, Address tied_by, int64_t n, int k, Address spacing_m, Address weights,
-              Address pull, Address rest, Address flat, Address normals, float shrink, float times,
+void add_ties(Address neighbors, Address begins, Address tied_by, int64_t n, int k, Address spacing_m, Address widest,
+              Address weights, Address pull, Address rest, Address flat, Address normals, float shrink, float times,
               Address offsets, Address log_scales, Address colors, Address quats, Address v_offsets,
               Address v_log_scales, Address v_colors, Address v_quats, int threads) {
-    splat::add_ties({at<int32_t>(neighbors), at<int32_t>(begins), at<int32_t>(tied_by), n, k, at(spacing_m), at(weights),
+    splat::add_ties({at<int32_t>(neighbors), at<int32_t>(begins), at<int32_t>(tied_by), n, k, at(spacing_m), at(widest), at(weights),
                      at(pull), at(rest), at(flat), at(normals), shrink, times, at(offsets), at(log_scales), at(colors),
                      at(quats), at(v_offsets), at(v_log_scales), at(v_colors), at(v_quats)}, threads);
 }

@@ -250,7 +250,7 @@ void solve(double* M, double* x, int n) {
         for (int i = j; i < n; ++i) {
             double sum = M[i * n + j];
             for (int k = 0; k < j; ++k) sum -= M[i * n + k] * M[j * n + k];
-            M[i * n + j] = i == j ? std::sqrt(sum) : sum / M[j * n + j];
+            M[i * n + j] = i == j ? std::sqrt(std::max(sum, 1e-9)) : sum / M[j * n + j];
         }
     }
     for (int i = 0; i < n; ++i) {

@@ -408,13 +408,15 @@ void add_ties(const Ties& t, int threads) {
     float *values = memory.data(), *apart = values + kRow * t.n;
     const Chunks chunks(t.n);
     parallel(threads, chunks.count, [&](int c) {
-        for (int64_t i = chunks.begin(c); i < chunks.end(c); ++i)
+        for (int64_t i = chunks.begin(c); i < chunks.end(c); ++i) {
+            const float per_spacing = 1.0f / t.spacing_m[i];
             for (int k = 0; k < 3; ++k) {
-                values[kRow * i + k] = t.offsets[3 * i + k] / t.spacing_m[i];
+                values[kRow * i + k] = t.offsets[3 * i + k] * per_spacing;
                 values[kRow * i + 3 + k] = t.log_scales[3 * i + k];
                 values[kRow * i + 6 + k] = t.colors[3 * i + k];
                 values[kRow * i + 9 + k] = 0.0f;
             }
+        }
     });
     const float share = 1.0f / static_cast<float>(t.k);
     parallel(threads, chunks.count, [&](int c) {
@@ -437,11 +439,11 @@ void add_ties(const Ties& t, int threads) {
                 for (int k = 0; k < kRow; ++k) sum[k] += other[k];
             }
             for (int k = 0; k < 9; ++k) v[k] = 2 * (apart[kRow * i + k] - share * sum[k]);
-            const float widest = std::log(2 * t.spacing_m[i]);
+            const float per_spacing = 1.0f / t.spacing_m[i];
             for (int k = 0; k < 3; ++k) {
-                const float excess = std::max(values[kRow * i + 3 + k] - widest, 0.0f);
+                const float excess = std::max(values[kRow * i + 3 + k] - t.widest[i], 0.0f);
                 const float off = values[kRow * i + k] - t.rest[3 * i + k];
-                t.v_offsets[3 * i + k] += t.times * (v[k] + 2 * t.pull[i] * off) / t.spacing_m[i];
+                t.v_offsets[3 * i + k] += t.times * (v[k] + 2 * t.pull[i] * off) * per_spacing;
                 t.v_log_scales[3 * i + k] += t.times * (v[3 + k] + 2 * t.shrink / static_cast<float>(t.n) * excess);
                 t.v_colors[3 * i + k] += t.times * v[6 + k];
             }

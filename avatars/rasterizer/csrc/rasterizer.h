@@ -71,12 +71,13 @@ struct Ties {
     int64_t n;
     int k;
     const float* spacing_m;  // n
+    const float* widest;     // n: logarithms of the scales from which on to shrink
     const float* weights;    // n x 9
     const float* pull;       // n
     const float* rest;       // n x 3, in spacings
     const float* flat;       // n
     const float* normals;    // n x 3
-    float shrink, times;     // against scales of more than twice the spacing
+    float shrink, times;     // the first against scales beyond the widest
     const float *offsets, *log_scales, *colors, *quats;  // quats: n x 4, wxyz, of any length
     float *v_offsets, *v_log_scales, *v_colors, *v_quats;
 };
