@@ -59,8 +59,8 @@ class FitConfig:
     """None: from the size, 16k at 256 and 45k at 512; with 70k, as many iterations take longer and score no higher."""
     stages: tuple[Stage, ...] = (
         Stage(4, 0.2, 450, 8),
-        Stage(2, 0.4, 850, 8),
-        Stage(1, 1.0, 3400),
+        Stage(2, 0.4, 750, 8),
+        Stage(1, 1.0, 3300),
     )
     held_out_every: int = 8
     """Every so many frames one is kept from fitting and scored; 0 keeps none."""
