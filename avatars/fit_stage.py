@@ -92,7 +92,7 @@ def _optimizer(fit: Fit, shape: Tensor | None) -> Adam:
     """Adam whose step sizes follow the Gaussians' spacing."""
     p, ties = fit.parameters, fit.ties
     assert p is not None and ties is not None
-    rates = {
+    by_name = {
         "offsets": 0.12 * float(ties.spacing_m.median()),
         "quats": 0.024,
         "log_scales": 0.036,
@@ -100,8 +100,10 @@ def _optimizer(fit: Fit, shape: Tensor | None) -> Adam:
         "albedo": 0.016,
         "light": 0.002 if fit.config.shading else 0.0,
     }
-    leaves = [*p.leaves().values(), *([] if shape is None else [shape])]
-    return Adam(leaves, [*(rates[name] for name in p.leaves()), SHAPE_LR][: len(leaves)], betas=(0.9, 0.99), eps=1e-12)
+    leaves, rates = list(p.leaves().values()), [by_name[name] for name in p.leaves()]
+    if shape is not None:
+        leaves, rates = [*leaves, shape], [*rates, SHAPE_LR]
+    return Adam(leaves, rates, betas=(0.9, 0.99), eps=1e-12)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
