@@ -17,9 +17,8 @@ NAME = "meta"
 class _There(torch.Tensor):
     @staticmethod
     def __new__(cls, held: torch.Tensor) -> _There:
-        return torch.Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
-            cls, held.shape, strides=held.stride(), storage_offset=held.storage_offset(), dtype=held.dtype, device=NAME
-        )
+        like = {"strides": held.stride(), "storage_offset": held.storage_offset(), "dtype": held.dtype}
+        return torch.Tensor._make_wrapper_subclass(cls, held.shape, **like, device=torch.device(NAME))
 
     def __init__(self, held: torch.Tensor) -> None:
         self.held = held

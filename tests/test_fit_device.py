@@ -62,7 +62,7 @@ def test_a_pretended_device_refuses_to_mix_with_the_cpu() -> None:
         there = torch.ones(3, device=device)
         assert (there + there).cpu().tolist() == [2.0, 2.0, 2.0]
         with pytest.raises(RuntimeError, match="on the CPU, others elsewhere"):
-            there + torch.ones(3)
+            _ = there + torch.ones(3)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -41,7 +41,8 @@ def test_joints_agree_with_plain_pytorch_in_values_and_gradients(frames: int, re
 
 @pytest.mark.parametrize("spread", [0.2, 3.0])
 def test_quaternions_agree_with_plain_pytorch_in_values_and_gradients(spread: float) -> None:
-    A = place_joints(*inputs(FEW, None, spread), PARENTS)[0]
+    poses, rest, transl = inputs(FEW, None, spread)
+    A = place_joints(poses, rest, transl, PARENTS)[0]
     results = []
     for function in (joint_quaternions, joint_quaternions_reference):
         leaf = A.clone().requires_grad_()
@@ -53,7 +54,8 @@ def test_quaternions_agree_with_plain_pytorch_in_values_and_gradients(spread: fl
 
 
 def test_quaternions_are_the_rotations_each_in_its_parents_hemisphere() -> None:
-    A = place_joints(*inputs(FEW, None, 3.0), PARENTS)[0]
+    poses, rest, transl = inputs(FEW, None, 3.0)
+    A = place_joints(poses, rest, transl, PARENTS)[0]
     q = joint_quaternions(A, PARENTS)
     assert torch.allclose(matrix_from_quaternion(q), A[..., :3], atol=1e-5)
     assert bool(((q[:, 1:] * q[:, list(PARENTS[1:])]).sum(-1) >= 0).all())
