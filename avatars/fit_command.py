@@ -30,7 +30,7 @@ class FitCommand:
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
     """Folder to make."""
     quality: Quality = "standard"
-    """draft for a first look, high for about twice the time of standard."""
+    """draft for a first look, high for two to three times the time of standard."""
     size: int = 512
     """The person's longer side is fitted at about this many pixels."""
     seed: int = 0

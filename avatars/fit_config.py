@@ -89,7 +89,7 @@ class FitConfig:
 
     @staticmethod
     def preset(quality: Quality, *, size_px: int = 512, seed: int = 0, device: Device = "cpu") -> FitConfig:
-        """Settings behind a single word: draft is for a first look, high takes about twice as long as standard."""
+        """Settings behind a word: draft is for a first look, high takes two to three times as long as standard."""
         config = FitConfig(size_px=size_px, seed=seed, device=device)
         if quality == "draft":
             return replace(config, stages=(Stage(4, 0.2, 400, 8), Stage(2, 0.4, 400, 8)), score_frames=16)

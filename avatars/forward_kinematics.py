@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from avatars.rasterizer.cpu import extension
+from avatars.rasterizer.cpu import extension, in_cpp
 from avatars.rotations import quaternion_from_matrix
 
 FEW = 16
@@ -32,7 +32,7 @@ def place_joints(
 
     Parents stand before their children; the root's is -1. Gradients of all three tensors.
     """
-    if _in_cpp(poses, rest, transl):
+    if _few(poses, rest, transl):
         return _PlacedJoints.apply(poses, rest, transl, parents)  # type: ignore[return-value]
     return place_joints_reference(poses, rest, transl, parents)
 
@@ -55,7 +55,7 @@ def joint_quaternions(
 ) -> Float[Tensor, "frames joints 4"]:
     """Quaternions (wxyz) of skinning rotations, each in its parent's hemisphere, so that blending takes the short
     way."""
-    if _in_cpp(A_world_rest):
+    if _few(A_world_rest):
         return _JointQuaternions.apply(A_world_rest, parents)  # type: ignore[return-value]
     return joint_quaternions_reference(A_world_rest, parents)
 
@@ -70,9 +70,9 @@ def joint_quaternions_reference(
     return q * (1 - 2 * turned)[..., None]
 
 
-def _in_cpp(*tensors: Tensor | None) -> bool:
+def _few(*tensors: Tensor | None) -> bool:
     there = [t for t in tensors if t is not None]
-    return len(there[0]) <= FEW and all(t.device.type == "cpu" and t.dtype == torch.float32 for t in there)
+    return len(there[0]) <= FEW and all(in_cpp(t) and t.dtype == torch.float32 for t in there)
 
 
 class _PlacedJoints(torch.autograd.Function):

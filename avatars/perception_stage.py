@@ -38,6 +38,7 @@ WARM_UP_FRAMES = 8
 """Frames before a chunk that the detector sees again: each chunk starts a detector afresh, so that a clip gives the
 same result whether its work was interrupted or not, and however many chunks were looked at beside each other."""
 MOST_AT_ONCE = 8
+"""Chunks that are looked at beside each other, each with networks of its own in memory."""
 PEOPLE_SAMPLES, MAX_SAMPLE_STEP = 16, 64
 """Frames in which further people are looked for, and the largest step between two of them."""
 MIN_CONTRAST = 0.01
