@@ -85,7 +85,7 @@ def _observe(s: Sighting) -> tuple[Float[Tensor, "n 3"], Float[Tensor, " n"]]:
     camera = s.crop.camera[0]
     in_camera, pixels = camera.to_camera(s.means), camera.project(s.means)
     grid = (2 * pixels / torch.tensor([width, height]) - 1)[None, None]
-    sure = -F.max_pool2d(-s.crop.mask[:, None], 3, 1, 1)
+    sure = -F.max_pool2d(-(s.crop.mask * s.crop.shown)[:, None], 3, 1, 1)
     depth = torch.where(s.depth_m.isfinite(), s.depth_m, 0.0)
     image = torch.cat([s.crop.rgb, sure], 1)
     r, g, b, mask = F.grid_sample(image, grid, align_corners=False)[0, :, 0].unbind(0)

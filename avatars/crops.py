@@ -41,7 +41,7 @@ class CropBytes:
     """What a few frames show around the person, padded to one size, as bytes."""
 
     planes: UInt8[Tensor, "b 11 height width"]
-    """rgb (3), mask, plate (3), known, sure, near, inside: the fields of `Crops` times 255."""
+    """rgb (3), mask, plate (3), known, sure, near, shown: the fields of `Crops` times 255."""
     camera: Camera
     """One per frame."""
 
@@ -68,8 +68,9 @@ class Crops:
     """How far the mask is trusted, in [0.1, 1]: little in a band around its edge; 0 in the padding."""
     near: Float[Tensor, "b height width"]
     """1 at the person, and around it where something else than the room, or its shadow, is seen; 0 elsewhere."""
-    inside: Float[Tensor, "b height width"]
-    """1 where there is a frame, 0 in the padding."""
+    shown: Float[Tensor, "b height width"]
+    """1 where the frame shows the person or the room; 0 in the padding, and where something passes before the person:
+    such pixels count nowhere."""
     camera: Camera
     """One per frame."""
 
@@ -122,13 +123,20 @@ class CropStack:
         K = torch.stack([self.cameras[i].resized(size).K for i, size in zip(indices, sizes, strict=True)])
         return CropBytes(images, Camera(K, self.cameras[0].T_cam_world.expand(len(K), 4, 4), (height, width)))
 
+    def show_all_but(self, i: int, hidden: Bool[Tensor, "height width"]) -> None:
+        """From now on let those pixels of the i-th usable frame (of any resolution) count nowhere, and all others."""
+        for images in self.images.values():
+            shown = images[i][10]
+            reduced = F.adaptive_max_pool2d if hidden.shape[0] > shown.shape[0] else F.interpolate
+            shown.copy_(255.0 * (1.0 - reduced(hidden[None, None].float(), tuple(shown.shape))[0, 0]))
+
     def over_truth(self, i: int) -> Crops:
         """The i-th usable frame at full size, with the true room as its plate where that is known for scoring."""
         crop = self.take([i])
         room = None if self.truth is None else self.truth[i]
         if room is None:
             return crop
-        return replace(crop, plate=room[None].float() / 255, known=crop.inside)
+        return replace(crop, plate=room[None].float() / 255, known=torch.ones_like(crop.known))
 
     def without_noise(self, i: int) -> Crops | None:
         """`over_truth` with the frame as a perfect camera would have taken it; None where that is not known."""
@@ -401,7 +409,7 @@ def _pyramid(
     for level in LEVELS:
         if level > 1:
             reduced = F.avg_pool2d(reduced[None], 2)[0]
-        inside = torch.full_like(reduced[:1], 255.0)
-        planes = torch.cat([reduced[:8], _trust(reduced[:8], reduced[8]), inside])
+        shown = torch.full_like(reduced[:1], 255.0)
+        planes = torch.cat([reduced[:8], _trust(reduced[:8], reduced[8]), shown])
         levels.append(planes.round().to(torch.uint8))
     return levels

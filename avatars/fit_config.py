@@ -75,6 +75,8 @@ class FitConfig:
     exposure: bool = True
     """Fit a gain per frame and channel and take it off the colors."""
     random_background: bool = True
+    occluders: bool = True
+    """Look for what passes before the person, and leave it out."""
     flat_db: float = 0.01
     """The last stage is cut short when held-out frames (others than the scored ones) gain less than this in 600
     iterations; 0 never does."""

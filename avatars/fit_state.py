@@ -54,6 +54,7 @@ def state_of(fit: Fit) -> dict[str, Any]:
         "binding": [rig.binding.corners, rig.binding.barycentric, rig.binding.region],
         "parameters": {name: value.detach() for name, value in p.leaves().items()},
         "fit": {"betas": fit.betas, "trust": fit.trust, "level": fit.level, "losses": fit.losses},
+        "hidden": fit.hidden,
         "generator": fit.generator.get_state(),
         "pose": fit.pose.state(),
         "exposure": fit.exposure.state(),
@@ -68,6 +69,7 @@ def put_state(fit: Fit, state: dict[str, Any]) -> int:
     """Put a started fit where `state_of` found it. Returns the number of its stage."""
     for name, value in state["fit"].items():
         setattr(fit, name, value)
+    fit.hide(state["hidden"])
     rig, device = Rig.build(fit.body, Binding(*state["binding"]), fit.betas), fit.config.device
     fit.put_rig(rig)
     fit.ties = Ties.between(rig, rig.neighbors(), fit.config.weights, fit.trust).to(device)

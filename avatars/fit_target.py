@@ -26,6 +26,8 @@ class FitTarget:
     weight: Float[Tensor, "b height width"]
     mask: Float[Tensor, "b height width"]
     mask_weight: Float[Tensor, "b height width"]
+    shown: Float[Tensor, "b height width"]
+    """1 where a pixel counts at all."""
 
     @staticmethod
     def of(crops: Crops, colors: Float[Tensor, "b 3"], *, over_plate: bool) -> FitTarget:
@@ -39,14 +41,15 @@ class FitTarget:
         mask, room = crops.mask[:, None], crops.known[:, None] > 0
         person = torch.where(room, (crops.rgb - (1 - mask) * crops.plate).clamp_min(0).minimum(mask), mask * crops.rgb)
         cut_out = person + (1 - mask) * fill
+        sure = crops.sure * crops.shown
         if not over_plate:
-            return FitTarget(cut_out, fill.expand_as(crops.rgb), crops.sure, crops.mask, crops.sure)
+            return FitTarget(cut_out, fill.expand_as(crops.rgb), sure, crops.mask, sure, crops.shown)
         near = crops.near[:, None]
         in_room = near * crops.rgb + (1 - near) * crops.plate
         image = torch.where(room, in_room, cut_out)
         background = torch.where(room, crops.plate, fill)
-        weight = torch.where(crops.known > 0, crops.inside, crops.sure)
-        return FitTarget(image, background, weight, crops.mask, crops.sure)
+        weight = torch.where(crops.known > 0, crops.shown, sure)
+        return FitTarget(image, background, weight, crops.mask, sure, crops.shown)
 
 
 def difference(
@@ -56,7 +59,9 @@ def difference(
     image = render.rgb + (1 - render.alpha) * target.background
     loss = (1 - ssim_weight) * weighted_l1(image, target.image, target.weight)
     if ssim_weight > 0:
-        loss = loss + ssim_weight * (1 - block_ssim(image, target.image, shift=shift))
+        shown, still = target.shown[:, None] > 0, image.detach()  # elsewhere both are alike and nothing is learnt
+        both = torch.where(shown, image, still), torch.where(shown, target.image, still)
+        loss = loss + ssim_weight * (1 - block_ssim(*both, shift=shift))
     if mask_weight > 0:
         loss = loss + mask_weight * mask_loss(render.alpha[:, 0], target.mask, target.mask_weight)
     return loss

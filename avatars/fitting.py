@@ -32,6 +32,7 @@ from avatars.gaussians import Gaussians
 from avatars.image_motion import even_step
 from avatars.metrics import Scores
 from avatars.motion import Motion
+from avatars.occluders import leave_out_occluders
 from avatars.pose_refinement import PoseRefinement
 from avatars.progress import StageClock, progress
 from avatars.rasterizer import rasterize
@@ -96,6 +97,8 @@ class Fit:
     """How well the frames show each Gaussian, as `SeenColors.trust`."""
     parameters: GaussianParameters | None = None
     coverage: float = 0.0
+    hidden: list[Tensor] = field(default_factory=list)
+    """By crop, where something passes before the person (height, width), bool; empty before anyone looked."""
     level: int = 0
     """Of the stage entered last."""
     run: StageRun | None = None
@@ -114,6 +117,12 @@ class Fit:
         betas = torch.zeros(body.n_betas)
         betas[: len(motion.betas)] = motion.betas[: body.n_betas]
         return Fit(config, body, betas, crops.to(config.device), train, pose, exposure, generator)
+
+    def hide(self, hidden: list[Tensor]) -> None:
+        """Let those pixels of each crop count nowhere from now on, and all others."""
+        self.hidden = hidden
+        for i, where in enumerate(hidden):
+            self.crops.show_all_but(i, where)
 
     def put_rig(self, rig: Rig) -> None:
         """Go on with this rig."""
@@ -162,6 +171,8 @@ def fit_avatar(
         stage = config.stages[number]
         with clock.stage(name_of(stage)):
             if fit.run is None:
+                if number > 0 and config.occluders:
+                    leave_out_occluders(fit, motion)
                 enter(fit, stage, number)
             run_stage(fit, watch, keeper)
     with clock.stage("fit unseen"):

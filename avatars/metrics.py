@@ -38,9 +38,14 @@ def gaussian_window(size: int = 11, sigma: float = 1.5) -> Float[Tensor, " size"
     return window / window.sum()
 
 
-def ssim(image: Float[Tensor, "channels height width"], target: Float[Tensor, "channels height width"]) -> float:
+def ssim(
+    image: Float[Tensor, "channels height width"],
+    target: Float[Tensor, "channels height width"],
+    weight: Float[Tensor, "height width"] | None = None,
+) -> float:
     """Mean SSIM with the 11x11 Gaussian window (sigma 1.5) of Wang et al. 2004, windows wholly inside the image,
-    averaged over channels; range [0, 1] images, population variances.
+    averaged over channels; range [0, 1] images, population variances. With `weight`, over the windows whose every pixel
+    counts; NaN where there is none.
 
     Raises ValueError when the image is smaller than the window.
     """
@@ -50,7 +55,11 @@ def ssim(image: Float[Tensor, "channels height width"], target: Float[Tensor, "c
         raise ValueError(f"SSIM needs at least {len(window)} x {len(window)} pixels, found {height} x {width}.")
     x, y = image.double(), target.double()
     maps = torch.cat([x, y, x * x, y * y, x * y])
-    return float(ssim_from_moments(*_blurred(maps, window).chunk(5)).mean())
+    values = ssim_from_moments(*_blurred(maps, window).chunk(5))
+    if weight is None:
+        return float(values.mean())
+    whole = -torch.nn.functional.max_pool2d(-weight[None], len(window), 1)[0] > 0
+    return float(values[:, whole].mean())
 
 
 def _blurred(
@@ -96,6 +105,8 @@ class Scores:
     background: str
     """"true" (a person-free image was given), "estimated" (median of the video where nobody stands) or "none"."""
     n_frames: int
+    hidden_share: float = 0.0
+    """Share of the person's pixels that something else was found before, and that count nowhere."""
     noiseless: NoiselessScores | None = None
     """Known of made-up captures alone."""
 
@@ -113,6 +124,10 @@ class Scores:
             f"{'PSNR cutout':<14}{self.psnr_cutout_fitpose_db:>11.2f} dB{self.psnr_cutout_db:>11.2f} dB",
             f"{'SSIM box':<14}{self.ssim_box_fitpose:>14.4f}{self.ssim_box:>14.4f}",
         ]
+        if self.hidden_share > 0:
+            lines.append(
+                f"left out, because something passes before the person: {self.hidden_share:.1%} of their pixels"
+            )
         if (clean := self.noiseless) is not None:
             lines += [
                 "against the frames without noise and compression:",

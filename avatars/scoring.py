@@ -40,6 +40,7 @@ class FrameScore:
     psnr_masked_db: float
     psnr_cutout_db: float
     ssim_box: float
+    hidden_share: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,23 +151,24 @@ def score_frame(render: Render, crop: Crops) -> FrameScore:
     The box is the tight one around the mask. The background is the plate; where that is unknown, frame (by its mask)
     and render are both laid over black, since the render knows nothing of the room in an edge's pixels. "Masked" counts
     the person's pixels alone, by the mask; for "cutout" both are laid over black everywhere in the box, as papers do
-    whose data sets mask the background.
+    whose data sets mask the background. Pixels that are not shown count nowhere.
     """
     image, truth, box = _compared(render, crop)
-    mask = crop.mask[0]
+    mask, shown = crop.mask[0], crop.shown[0]
     small = min(image[box].shape[1:]) < 11
     return FrameScore(
-        psnr(image[box], truth[box]),
-        psnr(image, truth, mask),
-        psnr(render.rgb[0][box].clamp(0, 1), (crop.rgb[0] * mask)[box]),
-        float("nan") if small else ssim(image[box], truth[box]),
+        psnr(image[box], truth[box], shown[box[1:]]),
+        psnr(image, truth, mask * shown),
+        psnr(render.rgb[0][box].clamp(0, 1), (crop.rgb[0] * mask)[box], shown[box[1:]]),
+        float("nan") if small else ssim(image[box], truth[box], shown[box[1:]]),
+        float((mask * (1 - shown)).sum() / mask.sum().clamp_min(1e-9)),
     )
 
 
 def box_psnr_db(render: Render, crop: Crops) -> float:
     """`score_frame`'s PSNR in the box alone, which costs next to nothing beside its SSIM."""
     image, truth, box = _compared(render, crop)
-    return psnr(image[box], truth[box])
+    return psnr(image[box], truth[box], crop.shown[0][box[1:]])
 
 
 def _compared(render: Render, crop: Crops) -> tuple[Tensor, Tensor, tuple[Any, ...]]:
@@ -193,6 +195,7 @@ def _scores(frames: list[FrameScores], background: str) -> Scores:
         psnr_cutout_db=fmean(s.psnr_cutout_db for s in plain),
         background=background,
         n_frames=len(fitted),
+        hidden_share=fmean(s.hidden_share for s in fitted),
         noiseless=_noiseless(frames),
     )
 

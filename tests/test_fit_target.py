@@ -19,7 +19,7 @@ def crops(size_hw: tuple[int, int], frames: int = 2) -> CropBytes:
     generator = torch.Generator().manual_seed(4)
     planes = torch.randint(0, 256, (frames, 11, *size_hw), generator=generator, dtype=torch.uint8)
     planes[:, 7] = torch.where(planes[:, 7] > 100, 255, planes[:, 7])
-    planes[:, 10] = 255
+    planes[:, 10] = torch.where(planes[:, 10] > 40, 255, 0)
     planes[:, :, :, size_hw[1] - 3 :] = 0
     camera = Camera.level(focal_px=50.0, size_hw=size_hw, height_m=1.0, distance_m=3.0)
     return CropBytes(planes, camera)

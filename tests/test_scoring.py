@@ -44,7 +44,7 @@ def test_a_halo_outside_the_person_costs_the_box_and_the_cutout_alone(crop: Crop
     assert score_frame(drawn(crop.rgb, alpha), crop).psnr_cutout_db == math.inf
     mask = crop.mask.clone()
     mask[:, 12, 12] = 0.0  # the box's corner is now the room's
-    crop = Crops(crop.rgb, mask, crop.plate, crop.known, crop.sure, crop.near, crop.inside, crop.camera)
+    crop = Crops(crop.rgb, mask, crop.plate, crop.known, crop.sure, crop.near, crop.shown, crop.camera)
     alpha = mask[:, None].clone()
     alpha[:, :, 12, 12] = 1.0
     white = torch.where(alpha > mask[:, None], 1.0, crop.rgb)
@@ -70,12 +70,12 @@ def test_where_the_room_is_not_known_its_share_of_an_edge_is_no_error(crop: Crop
     person = torch.where(mask[:, None] == 1, crop.rgb, 0.0)  # black along the edge
     room_through = mask[:, None] * person + (1 - mask[:, None]) * 1.0  # before a white wall
     none = torch.zeros_like(crop.known)
-    unknown = Crops(room_through, mask, 0 * crop.plate, none, crop.sure, crop.near, crop.inside, crop.camera)
+    unknown = Crops(room_through, mask, 0 * crop.plate, none, crop.sure, crop.near, crop.shown, crop.camera)
     score = score_frame(drawn(person, mask[:, None]), unknown)
     wall = 0.5 * (1 - 0.5)  # what is left of it where the frame is cut out by its mask
     expected = -10 * math.log10(24 * 0.5 * wall**2 / float(mask.sum()))
     assert score.psnr_masked_db == pytest.approx(expected, abs=0.01)
     known = Crops(
-        room_through, mask, torch.ones_like(crop.plate), none + 1, crop.sure, crop.near, crop.inside, crop.camera
+        room_through, mask, torch.ones_like(crop.plate), none + 1, crop.sure, crop.near, crop.shown, crop.camera
     )
     assert score_frame(drawn(person, mask[:, None]), known).psnr_masked_db > 100

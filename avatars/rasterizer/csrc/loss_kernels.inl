@@ -9,7 +9,8 @@ constexpr float kPerByte = 1.0f / 255.0f;
 
 // What one pixel should look like, over what, and how much it counts.
 struct PixelTarget {
-    float image[3], background[3], weight;
+    float image[3], background[3], weight, sure;
+    bool shown;
 };
 
 inline __attribute__((always_inline)) PixelTarget pixel_target(const LossFrame& f, int64_t i) {
@@ -26,7 +27,10 @@ inline __attribute__((always_inline)) PixelTarget pixel_target(const LossFrame& 
                      : room ? person + (1.0f - mask) * f.fill[c]
                             : mask * rgb + (1.0f - mask) * f.fill[c];
     }
-    t.weight = (known ? b[10 * plane] : b[8 * plane]) * kPerByte;
+    const float shown = b[10 * plane] * kPerByte;
+    t.sure = b[8 * plane] * kPerByte * shown;
+    t.weight = known ? shown : t.sure;
+    t.shown = b[10 * plane] > 0;
     return t;
 }
 
@@ -44,12 +48,11 @@ void compare(const LossFrame& f, int begin, int end, LossSums& sums) {
             float apart = 0;
             for (int c = 0; c < 3; ++c) {
                 const float x = f.rgb[c * plane + i] + left * t.background[c];
-                f.image[c * plane + i] = x, f.target[c * plane + i] = t.image[c];
+                f.image[c * plane + i] = x, f.target[c * plane + i] = t.shown ? t.image[c] : x;
                 apart += __builtin_fabsf(x - t.image[c]);
             }
-            const float sure = f.bytes[8 * plane + i] * kPerByte;
             w_sum += t.weight, e_sum += t.weight * apart;
-            mw_sum += sure, me_sum += sure * __builtin_fabsf(f.alpha[i] - f.bytes[3 * plane + i] * kPerByte);
+            mw_sum += t.sure, me_sum += t.sure * __builtin_fabsf(f.alpha[i] - f.bytes[3 * plane + i] * kPerByte);
         }
         weight += w_sum, error += e_sum / 3.0f, mask_weight += mw_sum, mask_error += me_sum;
     }
@@ -129,13 +132,13 @@ void differentiate(const LossFrame& f, int begin, int end, const LossScales& k) 
             for (int c = 0; c < 3; ++c) {
                 const float apart = f.image[c * plane + i] - f.target[c * plane + i];
                 const float sign = apart > 0 ? 1.0f : apart < 0 ? -1.0f : 0.0f;
-                const float v = f.v_rgb[c * plane + i] + k.error * t.weight * sign;
+                const float v = t.shown ? f.v_rgb[c * plane + i] + k.error * t.weight * sign : 0.0f;
                 f.v_rgb[c * plane + i] = v;
                 v_alpha -= v * t.background[c];
             }
             const float off = f.alpha[i] - f.bytes[3 * plane + i] * kPerByte;
             const float sign = off > 0 ? 1.0f : off < 0 ? -1.0f : 0.0f;
-            f.v_alpha[i] = v_alpha + k.mask * (f.bytes[8 * plane + i] * kPerByte) * sign;
+            f.v_alpha[i] = v_alpha + k.mask * t.sure * sign;
         }
     }
 }

@@ -140,7 +140,7 @@ struct Lit {
 };
 
 // A frame that is fitted: what was drawn, and the crop that it is held against (crops.py), as bytes: rgb (3), mask,
-// plate (3), known, sure, near, inside.
+// plate (3), known, sure, near, shown.
 struct LossFrame {
     const float *rgb, *alpha;  // 3 and 1 planes
     const uint8_t* bytes;      // 11 planes
