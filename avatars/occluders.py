@@ -1,9 +1,10 @@
 """A fit under way in; what passes before the person (a ball, another's arm, a tool) out, so that it counts nowhere.
 
 The coarse avatar looks as the person does in most frames. Where a frame is far from it over a whole patch of the body,
-in a color that the avatar does not have nearby, something else is seen there. What differs along a line (a pose a little
-off, a fold) holds no disk and is left in, so is a limb in the wrong place, so is what stands out from the body (hair, a
-bag), and so is a frame that differs nearly everywhere.
+in a color that the avatar does not have nearby, something else is seen there; and where a patch of that color is seen
+beside the body in another frame, it is the same thing. What differs along a line (a pose a little off, a fold) holds no
+disk and is left in; so is a limb in the wrong place, what only stands out from the body (hair, a bag), and a frame that
+differs nearly everywhere.
 
 Robust fits of scenes leave transient things out by their residual in the same way, with patches in place of single
 pixels: Sabour et al. 2023 (RobustNeRF).
@@ -11,8 +12,11 @@ pixels: Sabour et al. 2023 (RobustNeRF).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
@@ -31,15 +35,18 @@ LOOK_PX = 160
 UNLIKE = 0.2
 """Largest channel difference that means another color."""
 NEAR_PX = 5
-"""How far away the avatar's own color may be found, pixels: 17 cm on a grown person, by which a limb may be misplaced."""
+"""How far away the avatar's own color may be found, pixels: 17 cm on a grown person, a misplaced limb's error."""
 DISK_PX = 2
 """Radius of the disk that must differ all over, pixels: 7 cm across on a grown person."""
 OVER_BODY = 0.3
-"""Share of a patch that must lie over the avatar's body."""
+"""Share of a patch that must lie over the avatar's body, in one frame at least."""
 MOST = 0.4
 """Share of the person from which on the pose is wrong rather than the person hidden."""
-GROW_PX = 3
-"""How far a patch may reach beyond those disks, into what differs half as much: a blurred edge."""
+GROW_PX = 8
+"""How far a patch may reach beyond those disks, into what differs half as much and has the patch's color."""
+MARGIN_PX = 2
+"""Beyond that, for a blurred edge."""
+AT_ONCE = 16
 
 
 @torch_on_one_thread()
@@ -53,38 +60,71 @@ def leave_out_occluders(fit: Fit, motion: Motion) -> None:
 
     longest = max(max(image.shape[1:]) for image in fit.crops.images[1])
     level = next((level for level in LEVELS if longest <= level * LOOK_PX), LEVELS[-1])
-    hidden = []
-    for chosen in torch.arange(len(fit.crops)).split(16):
+    found: list[Patches] = []
+    for chosen in torch.arange(len(fit.crops)).split(AT_ONCE):
         crops = [fit.crops.take([i], level) for i in chosen.tolist()]
         renders = drawn_as_tracked(fit, motion, chosen.tolist(), crops)
-        hidden += [occluded(render, crop) for render, crop in zip(renders, crops, strict=True)]
-    fit.hide(hidden)
+        found += [Patches.of(render, crop) for render, crop in zip(renders, crops, strict=True)]
+    fit.hide(occluded(found))
 
 
-def occluded(render: Render, crop: Crops) -> Bool[Tensor, "height width"]:
-    """Where something else than the person is seen in front of them: one frame, one render of the avatar."""
-    import cv2
+@dataclass(frozen=True, slots=True, eq=False)
+class Patches:
+    """What is unlike the avatar in one frame."""
 
-    alpha, person = render.alpha[0, 0], torch.maximum(crop.mask[0], render.alpha[0, 0]) > 0.5
-    frame, plate, known = crop.rgb[0].numpy(), crop.plate[0].numpy(), crop.known[0].numpy() > 0
-    drawn = (render.rgb[0] + (1 - render.alpha[0]) * torch.where(crop.known > 0, crop.plate[0], crop.rgb[0])).numpy()
-    body, off = (alpha > 0.9).numpy(), np.abs(drawn - frame).max(0)
-    disk, wide = (cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * r + 1, 2 * r + 1)) for r in (DISK_PX, GROW_PX))
-    nothing = torch.zeros_like(person)
-    differs = (off > UNLIKE) & person.numpy()
-    if not cv2.morphologyEx(_bytes(differs), cv2.MORPH_OPEN, disk).any():
-        return nothing
-    differs &= ~(known & (np.abs(plate - frame).max(0) < UNLIKE))
-    rows, columns = np.nonzero(differs)
-    differs[rows, columns] = ~_nearby(drawn, body, frame[:, rows, columns], rows, columns)
-    labels = cv2.connectedComponents(cv2.morphologyEx(_bytes(differs), cv2.MORPH_OPEN, disk), connectivity=4)[1]
-    patches = [labels == k for k in range(1, int(labels.max()) + 1)]
-    core = _bytes(sum((p for p in patches if body[p].mean() >= OVER_BODY), np.zeros_like(body)))
-    if not core.any() or core.sum() > MOST * int(person.sum()):
-        return nothing
-    core = cv2.morphologyEx(core, cv2.MORPH_CLOSE, wide)  # what was fitted to it earlier is like it
-    grown = core | (cv2.dilate(core, wide) & _bytes(off > UNLIKE / 2))
-    return torch.from_numpy(cv2.dilate(grown, np.ones((3, 3), np.uint8)) > 0)
+    labels: Int[np.ndarray, "height width"]
+    """From 1 for the first patch; 0 elsewhere."""
+    colors: Float[np.ndarray, "patches 3"]
+    over_body: Float[np.ndarray, " patches"]
+    """Share of the patch."""
+    frame: Float[np.ndarray, "3 height width"]
+    off: Float[np.ndarray, "height width"]
+    """Largest channel difference from the avatar."""
+    person: int
+    """Pixels of the person, or of the avatar."""
+
+    @staticmethod
+    def of(render: Render, crop: Crops) -> Patches:
+        """One frame and the avatar as drawn in it."""
+        alpha = render.alpha[0, 0]
+        person, body = (torch.maximum(crop.mask[0], alpha) > 0.5).numpy(), (alpha > 0.9).numpy()
+        frame, plate, known = crop.rgb[0].numpy(), crop.plate[0].numpy(), crop.known[0].numpy() > 0
+        drawn = render.rgb[0].numpy() + (1 - alpha.numpy()) * np.where(known, plate, frame)
+        off = np.abs(drawn - frame).max(0)
+        differs = (off > UNLIKE) & person
+        if _opened(differs).any():
+            differs &= ~(known & (np.abs(plate - frame).max(0) < UNLIKE))
+            rows, columns = np.nonzero(differs)
+            differs[rows, columns] = ~_nearby(drawn, body, frame[:, rows, columns], rows, columns)
+        count, labels = cv2.connectedComponents(_opened(differs), connectivity=4)
+        patches = [labels == k for k in range(1, count)]
+        colors = [np.median(frame[:, patch], axis=1) for patch in patches]
+        over_body = [body[patch].mean() for patch in patches]
+        return Patches(labels, np.array(colors).reshape(-1, 3), np.array(over_body), frame, off, int(person.sum()))
+
+    def occluded(self, known: Float[np.ndarray, "colors 3"]) -> Bool[Tensor, "height width"]:
+        """Where those patches are that lie over the body or have a known color."""
+        apart = np.abs(self.colors[:, None] - known[None]).max(-1, initial=0.0)
+        taken = (self.over_body >= OVER_BODY) | (apart < UNLIKE).any(1)
+        core = np.isin(self.labels, 1 + np.flatnonzero(taken))
+        if not core.any() or core.sum() > MOST * self.person:
+            return torch.zeros(core.shape, dtype=torch.bool)
+        whole = np.zeros(core.shape, np.uint8)
+        for k in np.flatnonzero(taken):
+            alike = np.abs(self.frame - self.colors[k][:, None, None]).max(0) < UNLIKE
+            patch = (self.labels == 1 + k).astype(np.uint8)
+            reach = (alike & (self.off > UNLIKE / 2)).astype(np.uint8) | patch
+            for _ in range(GROW_PX):
+                patch = cv2.dilate(patch, _disk(1)) & reach
+            whole |= patch
+        closed = cv2.morphologyEx(whole, cv2.MORPH_CLOSE, _disk(3))  # what the avatar was fitted to earlier is like it
+        return torch.from_numpy(cv2.dilate(closed, _disk(MARGIN_PX)) > 0)
+
+
+def occluded(found: Sequence[Patches]) -> list[Bool[Tensor, "height width"]]:
+    """Where something else than the person is seen before them, or beside them and known from another frame."""
+    known = np.concatenate([patches.colors[patches.over_body >= OVER_BODY] for patches in found])
+    return [patches.occluded(known) for patches in found]
 
 
 def _nearby(
@@ -104,5 +144,10 @@ def _nearby(
     return found
 
 
-def _bytes(where: Tensor | np.ndarray) -> np.ndarray:
-    return np.asarray(where).astype(np.uint8)
+def _opened(where: Bool[np.ndarray, "height width"]) -> np.ndarray:
+    """What a disk can reach without leaving it."""
+    return cv2.morphologyEx(where.astype(np.uint8), cv2.MORPH_OPEN, _disk(DISK_PX))
+
+
+def _disk(radius: int) -> np.ndarray:
+    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
