@@ -90,10 +90,12 @@ class CropStack:
     """Every usable frame's crop at every level, as bytes."""
 
     frames: tuple[int, ...]
+    windows: tuple[Window, ...]
     cameras: tuple[Camera, ...]
     """At level 1."""
     images: dict[int, list[UInt8[Tensor, "channels height width"]]]
     """By level, in the order of the fields of `Crops`, all 11 planes."""
+    frame_hw: tuple[int, int]
     background: str
     """Where the plate comes from: "true", "estimated" or "none"."""
     truth: list[UInt8[Tensor, "3 height width"] | None] | None = None
@@ -129,6 +131,15 @@ class CropStack:
             shown = images[i][10]
             reduced = F.adaptive_max_pool2d if hidden.shape[0] > shown.shape[0] else F.interpolate
             shown.copy_(255.0 * (1.0 - reduced(hidden[None, None].float(), tuple(shown.shape))[0, 0]))
+
+    def in_frame(self, i: int, where: Bool[Tensor, "height width"]) -> UInt8[np.ndarray, "rows columns"]:
+        """A part of the i-th crop (of any resolution) as a mask, 0 or 255, of the whole frame."""
+        import cv2
+
+        window, mask = self.windows[i], np.zeros(self.frame_hw, np.uint8)
+        size = window.width, window.height
+        mask[window.slices] = cv2.resize(255 * where.numpy().astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
+        return mask
 
     def over_truth(self, i: int) -> Crops:
         """The i-th usable frame at full size, with the true room as its plate where that is known for scoring."""
@@ -394,7 +405,8 @@ def _stack(
         camera.cropped(window.top, window.left, (window.height, window.width)).resized(window.size_hw)
         for window in windows
     ]
-    return CropStack(tuple(usable.tolist()), tuple(cameras), images, plate.source)
+    frames = tuple(usable.tolist())
+    return CropStack(frames, tuple(windows), tuple(cameras), images, camera.size_hw, plate.source)
 
 
 def _pyramid(

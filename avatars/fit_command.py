@@ -176,6 +176,8 @@ class FitCommand:
         (folder / "track").mkdir()
         track.save(folder / "track")
         result.motion.save(folder / "motion.npz")
+        if result.occluders is not None:
+            result.occluders.save(folder / "occluders.npz")
         write_preview(folder / "preview.png", result, track)
         write_turntable(folder / "turntable.mp4", result.avatar)
         source = {"video": self.video.name, "sha256": track.video.sha256}
@@ -198,6 +200,7 @@ class FitCommand:
             track,
             video=self.video,
             fit={"quality": self.quality, "seconds": clock.seconds} | describe(result),
+            occluders=result.occluders,
             inputs=inputs,
             losses=result.losses,
         )

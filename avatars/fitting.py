@@ -30,6 +30,7 @@ from avatars.fit_target import Comparison, crop_difference
 from avatars.gaussian_parameters import GaussianParameters, on_the_surface, refined
 from avatars.gaussians import Gaussians
 from avatars.image_motion import even_step
+from avatars.mask_stack import MaskStack
 from avatars.metrics import Scores
 from avatars.motion import Motion
 from avatars.occluders import leave_out_occluders
@@ -74,6 +75,8 @@ class FitResult:
     coverage: float
     """Share of the Gaussians that the frames show; the others got their neighbors' or mirror image's color."""
     losses: list[float]
+    occluders: MaskStack | None = None
+    """Where something passes before the person, a mask for each usable frame; None where nothing does."""
 
 
 @dataclass(slots=True, eq=False)
@@ -183,7 +186,10 @@ def fit_avatar(
         fit={"settings": asdict(config), "frames": len(crops), "coverage": round(fit.coverage, 4)},
         scores=None if scores is None else scores.as_dict(),
     )
-    return FitResult(avatar, scores, replace(whole, betas=fit.betas), track.camera, fit.coverage, fit.losses)
+    found = any(bool(where.any()) for where in fit.hidden)
+    occluders = MaskStack.packed(map(crops.in_frame, range(len(crops)), fit.hidden), crops.frame_hw) if found else None
+    motion = replace(whole, betas=fit.betas)
+    return FitResult(avatar, scores, motion, track.camera, fit.coverage, fit.losses, occluders)
 
 
 def read_crops(

@@ -26,6 +26,7 @@ from avatars.coverage import Coverage, coverage_of, draw_coverage
 from avatars.crops import generous
 from avatars.files import atomic_path, sha256_of
 from avatars.fit_config import FitConfig
+from avatars.mask_stack import MaskStack
 from avatars.metrics import psnr, ssim
 from avatars.motion import Motion
 from avatars.progress import progress
@@ -64,15 +65,17 @@ def write_report(
     fit: Mapping[str, Any],
     inputs: Mapping[str, Path | None] | None = None,
     losses: Sequence[float] = (),
+    occluders: MaskStack | None = None,
 ) -> Path:
     """Write the report of a fit.
 
     `motion` has the usable frames with refined poses, `fit` is what fit.json holds, `inputs` names further files that
-    went in. Everything that the page shows lies inside it.
+    went in, `occluders` has a mask of what counts nowhere for each usable frame. Everything that the page shows lies
+    inside it.
     """
     usable = torch.nonzero(track.motion.valid).squeeze(-1).numpy()
     held_out = held_out_rows(len(motion), avatar)
-    frames = draw_held_out(avatar, motion, track, video, usable, held_out)
+    frames = draw_held_out(avatar, motion, track, video, usable, held_out, occluders)
     train = np.setdiff1d(np.arange(len(motion)), held_out)
     looked = train[np.linspace(0, len(train) - 1, min(COVERAGE_FRAMES, len(train))).round().astype(int)]
     assert track.masks is not None
@@ -100,7 +103,13 @@ def held_out_rows(count: int, avatar: Avatar) -> np.ndarray:
 
 @torch.no_grad()
 def draw_held_out(
-    avatar: Avatar, motion: Motion, track: Track, video: Path, usable: np.ndarray, chosen: np.ndarray
+    avatar: Avatar,
+    motion: Motion,
+    track: Track,
+    video: Path,
+    usable: np.ndarray,
+    chosen: np.ndarray,
+    occluders: MaskStack | None = None,
 ) -> list[HeldOutFrame]:
     """Frames beside the avatar in the pose that its neighbors' refinement gave, in the capture's light.
 
@@ -120,8 +129,9 @@ def draw_held_out(
     for i in progress(chosen.tolist(), "report", len(chosen)):
         row = int(np.searchsorted(read, i))
         render = rasterize(avatar.posed(motion[i : i + 1], lit=True), camera)
-        moment = int(usable[i]), float(motion.times_s[i])
-        found.append(_compare(moment, _image(frames[row]), masks[row].float() / 255, render, plate, room))
+        moment, mask = (int(usable[i]), float(motion.times_s[i])), masks[row].float() / 255
+        counts = torch.ones_like(mask) if occluders is None else (occluders[i][rows, columns] == 0).float()
+        found.append(_compare(moment, _image(frames[row]), mask, counts, render, plate, room))
     return found
 
 
@@ -129,6 +139,7 @@ def _compare(
     moment: tuple[int, float],
     frame: Tensor,
     mask: Float[Tensor, "height width"],
+    counts: Float[Tensor, "height width"],
     render: Render,
     plate: CleanPlate,
     room: Tensor,
@@ -136,21 +147,23 @@ def _compare(
     """PSNR over the person's pixels and SSIM of the person's box, both over the estimated room.
 
     Where the room is not known, frame (by its mask) and render lie over black. The exposure of a frame is not saved
-    with an avatar: one gain per channel is fitted to the frame. `room` is for the picture alone.
+    with an avatar: one gain per channel is fitted to the frame. `counts` is 0 where something passes before the person.
+    `room` is for the picture alone.
     """
     rgb, alpha, known = render.rgb[0], render.alpha[0], torch.from_numpy(plate.known)
     truth = torch.where(known, frame, frame * mask)
-    gain = (rgb * frame * mask).sum((1, 2)) / (rgb.square() * mask).sum((1, 2)).clamp_min(1e-6)
+    seen = mask * counts
+    gain = (rgb * frame * seen).sum((1, 2)) / (rgb.square() * seen).sum((1, 2)).clamp_min(1e-6)
     drawn = (rgb * gain[:, None, None]).clamp(0, 1)
     image = drawn + (1 - alpha) * torch.where(known, _image(plate.rgb), 0.0)
     staged = drawn + (1 - alpha) * room
-    pictures = (frame, staged, drawn + (1 - alpha), drawn, (4 * (truth - image).abs()).clamp(0, 1))
+    pictures = (frame, staged, drawn + (1 - alpha), drawn, (4 * counts * (truth - image).abs()).clamp(0, 1))
     tight, wide = _box(mask, 0.0), _box(torch.maximum(mask, alpha[0]), 0.05)
     small = min(truth[tight].shape[1:]) < 11
     return HeldOutFrame(
         *moment,
-        psnr(image, truth, mask),
-        math.nan if small else ssim(image[tight], truth[tight]),
+        psnr(image, truth, seen),
+        math.nan if small else ssim(image[tight], truth[tight], counts[tight[1:]]),
         tuple((p[wide].clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy() for p in pictures),
     )
 
@@ -197,6 +210,8 @@ def _scores(fit: Mapping[str, Any]) -> str:
     note = (
         f"{scores['n_frames']} frames that gave nothing to the avatar; background of the box: {scores['background']}."
     )
+    if scores["hidden_share"] > 0:
+        note += f" {scores['hidden_share']:.1%} of the person is left out, since something passes before them there."
     return table(rows, head=("", "pose fitted to the frame", "pose as tracked")) + f"<p>{escape(note)}</p>"
 
 

@@ -14,7 +14,7 @@ from made_up_turn import SIZE, MadeUpTurn, make_turn
 
 from avatars.body import Body
 from avatars.camera import Camera
-from avatars.crops import CropBytes, Crops, CropStack
+from avatars.crops import CropBytes, Crops, CropStack, Window
 from avatars.fit_config import FitConfig, Stage
 from avatars.fit_state import Keeper
 from avatars.fitting import FitResult, fit_avatar
@@ -138,9 +138,8 @@ def test_ssim_counts_windows_that_count_wholly() -> None:
 def test_hidden_pixels_count_at_no_resolution(level: int) -> None:
     sizes = {k: (48 // k, 32 // k) for k in (1, 2, 4, 8)}
     images = {k: [torch.full((11, *size), 255, dtype=torch.uint8)] for k, size in sizes.items()}
-    stack = CropStack(
-        (0,), (Camera.level(focal_px=50.0, size_hw=(48, 32), height_m=1.0, distance_m=3.0),), images, "none"
-    )
+    camera = Camera.level(focal_px=50.0, size_hw=(48, 32), height_m=1.0, distance_m=3.0)
+    stack = CropStack((0,), (Window(10, 20, 96, 64, (48, 32)),), (camera,), images, (120, 100), "none")
     hidden = torch.zeros(sizes[level], dtype=torch.bool)
     hidden[4, 3] = True
     stack.show_all_but(0, hidden)
@@ -150,6 +149,8 @@ def test_hidden_pixels_count_at_no_resolution(level: int) -> None:
         assert rows.min() == top and columns.min() == left
         assert len(rows) == max(level // k, 1) ** 2
         assert stack.take([0], k).shown.shape == (1, *size)
+    rows, columns = stack.in_frame(0, hidden).nonzero()
+    assert (rows.min(), columns.min(), len(rows)) == (10 + 8 * level, 20 + 6 * level, 4 * level**2)
     stack.show_all_but(0, torch.zeros_like(hidden))
     assert all(bool((stack.take([0], k).shown == 1).all()) for k in sizes)
 
@@ -199,6 +200,12 @@ def test_a_ball_before_the_person_costs_next_to_nothing(turn: MadeUpTurn, juggle
     assert taken_for_them.scores.psnr_masked_fitpose_db < 18
     assert abs(found.scores.psnr_masked_fitpose_db - alone.scores.psnr_masked_fitpose_db) < 1.5
     assert "passes before the person" in found.scores.table()
+    assert alone.occluders is None and found.occluders is not None
+    frames, _ = load_frames(juggled.video)
+    yellow_px = torch.from_numpy((np.abs(frames / 255.0 - BALL.numpy()) < 0.2).all(-1))
+    left_out = found.occluders[:] > 0
+    assert left_out.shape == yellow_px.shape and float((left_out & yellow_px).sum() / yellow_px.sum()) > 0.8
+    assert float(left_out.float().mean()) < 3 * float(yellow_px.float().mean())
 
 
 def test_a_stopped_fit_remembers_what_it_left_out(juggled: MadeUpTurn, body: Body, tmp_path: Path, monkeypatch) -> None:
