@@ -127,6 +127,4 @@ class Watch:
     def _psnr_db(self, fit: Fit) -> float:
         from avatars.scoring import box_psnr_db, drawn_as_tracked
 
-        crops = [fit.crops.take([i]) for i in self.frames]
-        renders = drawn_as_tracked(fit, self.motion, self.frames, crops)
-        return fmean(box_psnr_db(render, crop) for render, crop in zip(renders, crops, strict=True))
+        return fmean(box_psnr_db(*drawn) for drawn in drawn_as_tracked(fit, self.motion, self.frames))

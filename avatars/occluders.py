@@ -46,7 +46,6 @@ GROW_PX = 8
 """How far a patch may reach beyond those disks, into what differs half as much and has the patch's color."""
 MARGIN_PX = 2
 """Beyond that, for a blurred edge."""
-AT_ONCE = 16
 
 
 @torch_on_one_thread()
@@ -60,12 +59,7 @@ def leave_out_occluders(fit: Fit, motion: Motion) -> None:
 
     longest = max(max(image.shape[1:]) for image in fit.crops.images[1])
     level = next((level for level in LEVELS if longest <= level * LOOK_PX), LEVELS[-1])
-    found: list[Patches] = []
-    for chosen in torch.arange(len(fit.crops)).split(AT_ONCE):
-        crops = [fit.crops.take([i], level) for i in chosen.tolist()]
-        renders = drawn_as_tracked(fit, motion, chosen.tolist(), crops)
-        found += [Patches.of(render, crop) for render, crop in zip(renders, crops, strict=True)]
-    fit.hide(occluded(found))
+    fit.hide(occluded([Patches.of(*drawn) for drawn in drawn_as_tracked(fit, motion, range(len(fit.crops)), level)]))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,7 +94,8 @@ class Patches:
         patches = [labels == k for k in range(1, count)]
         colors = [np.median(frame[:, patch], axis=1) for patch in patches]
         over_body = [body[patch].mean() for patch in patches]
-        return Patches(labels, np.array(colors).reshape(-1, 3), np.array(over_body), frame, off, int(person.sum()))
+        kept = frame.copy() if patches else frame[:, :0, :0]  # not the whole crop behind it
+        return Patches(labels, np.array(colors).reshape(-1, 3), np.array(over_body), kept, off, int(person.sum()))
 
     def occluded(self, known: Float[np.ndarray, "colors 3"]) -> Bool[Tensor, "height width"]:
         """Where those patches are that lie over the body or have a known color."""

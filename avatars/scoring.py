@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -108,14 +109,17 @@ def unscored(held_out: list[int], config: FitConfig, at_most: int = 8) -> list[i
     return left[:: max(math.ceil(len(left) / at_most), 1)]
 
 
-def drawn_as_tracked(fit: Fit, motion: Motion, chosen: list[int], crops: list[Crops]) -> list[Render]:
-    """Renders of chosen crops in the poses and exposures that their neighbors in the training set suggest."""
-    train, wanted = motion[torch.tensor(fit.train)], motion[torch.tensor(chosen)]
+def drawn_as_tracked(fit: Fit, motion: Motion, chosen: Sequence[int], level: int = 1) -> Iterator[tuple[Render, Crops]]:
+    """Chosen crops at 1/`level` of the resolution, and renders of them in the poses and exposures that their neighbors
+    in the training set suggest."""
+    train, wanted = motion[torch.tensor(fit.train)], motion[torch.tensor(list(chosen))]
     if fit.config.refine_pose:
         wanted = carried_over(train, fit.pose.refined(), wanted)
     exposures = between(fit.exposure.values, train.times_s, wanted.times_s)
     poses = PoseRefinement.of(wanted)
-    return [_drawn(fit, poses, row, crop, exposures[row : row + 1]) for row, crop in enumerate(crops)]
+    for row, i in enumerate(chosen):
+        crop = fit.crops.take([i], level)
+        yield _drawn(fit, poses, row, crop, exposures[row : row + 1]), crop
 
 
 def pose_fitted(fit: Fit, here: Motion, crops: list[int], exposures: Float[Tensor, "frames 3"]) -> PoseRefinement:
