@@ -129,8 +129,9 @@ def _nearby(
     rows: Int[np.ndarray, " n"],
     columns: Int[np.ndarray, " n"],
 ) -> Bool[np.ndarray, " n"]:
-    """Whether the avatar has those pixels' colors within `NEAR_PX`."""
+    """Whether the avatar has those pixels' colors within `NEAR_PX`, in more than a line (a hem, a watch)."""
     height, width = body.shape
+    drawn = np.stack([cv2.medianBlur(channel, 2 * DISK_PX + 1) for channel in drawn.astype(np.float32)])
     found = np.zeros(len(rows), bool)
     reach = range(-NEAR_PX, NEAR_PX + 1)
     for down, right in ((y, x) for y in reach for x in reach if y * y + x * x <= NEAR_PX**2):
