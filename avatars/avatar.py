@@ -6,7 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,12 @@ from torch import Tensor
 from avatars import __version__
 from avatars.binding import Binding
 from avatars.body import Body, PosedBody, map_tensors
+from avatars.correctives import Correctives
 from avatars.errors import InputError
 from avatars.files import read_json, require_fresh_folder, write_json
 from avatars.gaussians import Gaussians
 from avatars.motion import Motion
-from avatars.rig import Rig
+from avatars.rig import PosedPoints, Rig
 from avatars.shading import shading
 from avatars.work_folder import holds_only_work
 
@@ -47,6 +48,8 @@ class Avatar:
     """Display-referred sRGB in [0, 1], shading and exposure of the capture taken off."""
     light: Float[Tensor, "8 3"]
     """The capture's light in its own world (`shading.shading`); zero where none was fitted."""
+    correctives: Correctives | None = None
+    """Offsets by pose, where the video varied it."""
     card: dict[str, Any] = field(default_factory=dict)
     """What made the avatar: source, settings, scores, licence, consent. Saved in avatar.json."""
 
@@ -98,11 +101,18 @@ class Avatar:
 
     def posed_with(self, posed: PosedBody, *, lit: bool = False) -> Gaussians:
         """`posed` for a body whose joints are already placed (with the avatar's betas)."""
-        points = self.rig.pose(posed, self.offsets, self.quats)
+        points = self.points(posed)
         colors = self.albedo
         if lit:
             colors = (colors * shading(points.normals, self.light)).clamp(0.0, 1.0)
         return Gaussians(points.means, points.quats, self.log_scales.exp(), self.opacity_logits.sigmoid(), colors)
+
+    def points(self, posed: PosedBody) -> PosedPoints:
+        """Centers, orientations and normals on a body whose joints are already placed."""
+        offsets = self.offsets
+        if self.correctives is not None:
+            offsets = self.correctives.offsets(offsets, posed.poses)
+        return self.rig.pose(posed, offsets, self.quats)
 
     def save(self, folder: str | Path, *, force: bool = False) -> Path:
         """Write `avatar.json`, `gaussians.safetensors` and `canonical.ply`; the folder appears whole or not at all.
@@ -119,6 +129,9 @@ class Avatar:
 
         tensors = {name: getattr(self, name).detach().cpu().contiguous() for name in _TENSORS}
         tensors |= {f"binding.{name}": getattr(self.binding, name).contiguous() for name in _BINDING}
+        if self.correctives is not None:
+            found = self.correctives
+            tensors |= {f"correctives.{f.name}": getattr(found, f.name).cpu().contiguous() for f in fields(found)}
         save_file(tensors, folder / "gaussians.safetensors", metadata={"schema": str(SCHEMA)})
         self.canonical().save_ply(folder / "canonical.ply")
         head = {
@@ -156,9 +169,13 @@ class Avatar:
             tensors = load_file(folder / "gaussians.safetensors")
             binding = Binding(*(tensors[f"binding.{name}"] for name in _BINDING))
             parameters = {name: tensors[name] for name in _TENSORS}
+            correctives = None
+            if any(name.startswith("correctives.") for name in tensors):
+                correctives = Correctives(**{f.name: tensors[f"correctives.{f.name}"] for f in fields(Correctives)})
         except Exception as error:  # safetensors raises its own error, or KeyError for a name that is missing
             raise InputError(f"{folder / 'gaussians.safetensors'} cannot be read ({error}).") from None
-        return Avatar(body=body, binding=binding, card={k: card[k] for k in card if k not in _HEAD}, **parameters)
+        card = {k: card[k] for k in card if k not in _HEAD}
+        return Avatar(body=body, binding=binding, correctives=correctives, card=card, **parameters)
 
     def with_card(self, **entries: Any) -> Avatar:
         """The avatar with further entries in its card."""

@@ -61,7 +61,7 @@ def coverage_of(
 
 def _seen(avatar: Avatar, motion: Motion, camera: Camera, mask: Float[Tensor, "height width"]) -> Tensor:
     posed = avatar.body.pose(motion.poses, avatar.betas, motion.transl, motion.expression)
-    normals = avatar.rig.pose(posed, avatar.offsets, avatar.quats).normals[0].t()
+    normals = avatar.points(posed).normals[0].t()
     gaussians = avatar.posed_with(posed)
     depth = rasterize(gaussians, camera).depth_m[0, 0]
     depth = torch.where(depth.isfinite(), depth, 0.0)
@@ -83,7 +83,7 @@ def draw_coverage(avatar: Avatar, coverage: Coverage, size_px: int = 360) -> lis
     turns = [0.0, np.pi / 2, np.pi, 1.5 * np.pi]
     cameras = framing_camera(avatar, motion, (size_px, size_px), turns_rad=turns)
     posed = avatar.body.pose(motion.poses, avatar.betas, motion.transl)
-    normals = F.normalize(avatar.rig.pose(posed, avatar.offsets, avatar.quats).normals[0].t(), dim=-1)
+    normals = F.normalize(avatar.points(posed).normals[0].t(), dim=-1)
     gaussians = avatar.posed_with(posed)
     pictures = []
     for T_cam_world in cameras.T_cam_world:

@@ -45,6 +45,8 @@ class FitWeights:
     """Offsets towards the body's surface (hands and feet: just inside), per spacing; more on hands and face."""
     opaque: float = 0.1
     """Of minus the logarithm of opacities: where frames disagree, a surface would else turn into holes and veils."""
+    corrective: float = 0.003
+    """Of the squared offsets by pose, per spacing."""
     shrink: float = 1.0
     """Against Gaussians that grow beyond twice their spacing."""
 
@@ -80,6 +82,8 @@ class FitConfig:
     flat_db: float = 0.01
     """The last stage is cut short when held-out frames (others than the scored ones) gain less than this in 600
     iterations; 0 never does."""
+    correctives: bool = True
+    """Let offsets follow the pose in the last stage, where a clip varies the pose and is no turn."""
     seed: int = 0
     device: Device = "cpu"
     """Where Gaussians are drawn and fitted; poses are always refined on the CPU."""

@@ -103,6 +103,8 @@ def _optimizer(fit: Fit, shape: Tensor | None) -> Adam:
     leaves, rates = list(p.leaves().values()), [by_name[name] for name in p.leaves()]
     if shape is not None:
         leaves, rates = [*leaves, shape], [*rates, SHAPE_LR]
+    if fit.correctives is not None:
+        leaves, rates = [*leaves, fit.correctives.directions], [*rates, 0.25 * by_name["offsets"]]
     return Adam(leaves, rates, betas=(0.9, 0.99), eps=1e-12)
 
 

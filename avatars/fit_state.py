@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from avatars.binding import Binding
+from avatars.correctives import Correctives
 from avatars.files import atomic_path
 from avatars.fit_stage import StageRun
 from avatars.gaussian_parameters import GaussianParameters
@@ -55,6 +56,9 @@ def state_of(fit: Fit) -> dict[str, Any]:
         "parameters": {name: value.detach() for name, value in p.leaves().items()},
         "fit": {"betas": fit.betas, "trust": fit.trust, "level": fit.level, "losses": fit.losses},
         "hidden": fit.hidden,
+        "correctives": None
+        if fit.correctives is None
+        else [getattr(fit.correctives, f.name).detach() for f in fields(fit.correctives)],
         "generator": fit.generator.get_state(),
         "pose": fit.pose.state(),
         "exposure": fit.exposure.state(),
@@ -79,6 +83,7 @@ def put_state(fit: Fit, state: dict[str, Any]) -> int:
     fit.generator.set_state(state["generator"])
     fit.pose.put_state(state["pose"])
     fit.exposure.put_state(state["exposure"])
+    fit.put_correctives(None if state["correctives"] is None else Correctives(*state["correctives"]))
     run = fit.run = StageRun.start(fit, stage, number)
     for name, value in state["stage"].items():
         setattr(run, name, value)

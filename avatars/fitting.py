@@ -17,10 +17,11 @@ from torch import Tensor
 
 from avatars.avatar import Avatar
 from avatars.binding import FACE, spread_over
-from avatars.body import Body
+from avatars.body import Body, PosedBody
 from avatars.camera import Camera
 from avatars.clean_plate import CleanPlate, ShadedRooms
 from avatars.color_init import SeenColors, Sighting, fill_unseen, seen_colors
+from avatars.correctives import Correctives
 from avatars.crops import CropStack, boxes_of, load_crops
 from avatars.drawing import draw
 from avatars.errors import InputError
@@ -99,6 +100,8 @@ class Fit:
     trust: Tensor | None = None
     """How well the frames show each Gaussian, as `SeenColors.trust`."""
     parameters: GaussianParameters | None = None
+    correctives: Correctives | None = None
+    """Of the last stage, where the clip teaches any; on the device that draws, but for what makes codes of poses."""
     coverage: float = 0.0
     hidden: list[Tensor] = field(default_factory=list)
     """By crop, where something passes before the person (height, width), bool; empty before anyone looked."""
@@ -127,6 +130,13 @@ class Fit:
         for i, where in enumerate(hidden):
             self.crops.show_all_but(i, where)
 
+    def put_correctives(self, correctives: Correctives | None) -> None:
+        """Fit these, too."""
+        self.correctives = correctives
+        if correctives is not None:
+            directions = correctives.directions.to(self.config.device, copy=True).requires_grad_()
+            self.correctives = replace(correctives, directions=directions)
+
     def put_rig(self, rig: Rig) -> None:
         """Go on with this rig."""
         self.rig, self.drawn_rig = rig, rig.to(self.config.device)
@@ -135,7 +145,16 @@ class Fit:
         """The avatar as it stands."""
         assert self.rig is not None and self.parameters is not None
         leaves = self.parameters.require_gradients(False, "cpu").leaves()
-        return Avatar(self.body, self.betas.clone(), self.rig.binding, **leaves)  # type: ignore[arg-type]
+        found = self.correctives
+        if found is not None:
+            found = replace(found, directions=found.directions.detach().cpu().clone())
+        return Avatar(self.body, self.betas.clone(), self.rig.binding, **leaves, correctives=found)  # type: ignore[arg-type]
+
+    def worn(self, p: GaussianParameters, posed: PosedBody) -> GaussianParameters:
+        """The Gaussians as they are in those poses: with an offset for every frame where there are correctives."""
+        if self.correctives is None:
+            return p
+        return replace(p, offsets=self.correctives.offsets(p.offsets, posed.poses))
 
 
 def fit_avatar(
@@ -256,6 +275,8 @@ def enter(fit: Fit, stage: Stage, number: int) -> None:
     fit.trust = seen.trust
     fit.ties = Ties.between(rig, neighbors, fit.config.weights, fit.trust).to(fit.config.device)
     fit.parameters = parameters.require_gradients(True, fit.config.device)
+    if stage is fit.config.stages[-1] and fit.config.correctives:
+        fit.put_correctives(Correctives.of(fit.pose.refined().poses, len(binding)))
     fit.run = StageRun.start(fit, stage, number)
 
 
@@ -282,7 +303,7 @@ def _sighting(fit: Fit, row: int, level: int) -> Sighting:
     p, crop = fit.parameters, fit.crops.take([fit.train[row]], level)
     rows = torch.tensor([row])
     posed = fit.pose.pose(fit.body, fit.betas, rows, fit.pose.corrections.values[rows])
-    points = fit.drawn_rig.pose(posed, p.offsets, p.quats)
+    points = fit.drawn_rig.pose(posed, fit.worn(p, posed).offsets, p.quats)
     gaussians = Gaussians(points.means, points.quats, p.log_scales.exp(), p.opacity_logits.sigmoid(), p.albedo)
     gain = shading(points.normals, p.light)[0].cpu() * fit.exposure.values[row].exp()
     depth_m = rasterize(gaussians, crop.camera.to(p.offsets.device)).depth_m[0, 0].cpu()
@@ -319,7 +340,8 @@ def _iterate(fit: Fit, run: StageRun, rows: Tensor, rate: float) -> float:
     betas = fit.betas if run.shape is None else run.shape
     surface = None if run.shape is None else rig.binding.interpolate(fit.body.shaped(run.shape)[0])
     posed = fit.pose.pose(fit.body, betas, rows, correction)
-    render = draw(fit.drawn_rig, p, posed, crops.camera, exposure, shade=config.shading, surface=surface)
+    worn = fit.worn(p, posed)
+    render = draw(fit.drawn_rig, worn, posed, crops.camera, exposure, shade=config.shading, surface=surface)
     dice = torch.rand(3, generator=fit.generator)
     colors = torch.rand(len(rows), 3, generator=fit.generator) * float(config.random_background)
     w, shift = config.weights, (int(dice[1] * 4), int(dice[2] * 4))
@@ -333,6 +355,12 @@ def _iterate(fit: Fit, run: StageRun, rows: Tensor, rate: float) -> float:
     p.opacity_logits.grad -= w.opaque / len(opacity) * (1 - opacity)
     if stage.level >= 2:  # thinner than a pixel or a Gaussian: silhouettes would only eat fingers, noses and toes away
         p.offsets.grad[fit.drawn_rig.binding.region >= FACE] = 0.0
+    if fit.correctives is not None:
+        directions = fit.correctives.directions
+        assert directions.grad is not None
+        with torch.no_grad():
+            directions.grad += 2 * w.corrective / len(opacity) * directions / fit.ties.spacing_m[:, None] ** 2
+        directions.grad[:, fit.drawn_rig.binding.region >= FACE] = 0.0
     run.optimizer.step(rate)
     p.keep_possible(fit.ties.spacing_m)
     row_rate = max(rate, 0.2) * ROW_RATE[stage.level]

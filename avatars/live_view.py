@@ -76,7 +76,7 @@ class LiveView:
         avatar, s = self._current_shape(), self.settings
         moment = posed_as_set(s)
         posed = avatar.body.pose(moment.poses, avatar.betas, moment.transl, moment.expression)
-        points = avatar.rig.pose(posed, avatar.offsets, avatar.quats)
+        points = avatar.points(posed)
         factor = lamp(points.normals, s.light)[0]
         if s.light.capture:
             factor = factor * shading(points.normals, avatar.light)[0]

@@ -78,11 +78,11 @@ class Rig:
     def pose(
         self,
         posed: PosedBody,
-        offsets: Float[Tensor, "n 3"],
+        offsets: Float[Tensor, "*frames n 3"],
         quats: Float[Tensor, "n 4"],
         surface: Float[Tensor, "n 3"] | None = None,
     ) -> PosedPoints:
-        """Linear blend skinning of `surface + offsets`, both in the axes of the T-pose.
+        """Linear blend skinning of `surface + offsets`, both in the axes of the T-pose; offsets may differ by frame.
 
         `surface` replaces the rig's own while betas are being refined. Orientations turn with the linearly blended
         joint quaternions (signs aligned along the skeleton), which for neighboring joints is the rotation of the
@@ -92,10 +92,10 @@ class Rig:
         frames = A.shape[0]
         joints = torch.cat([A.reshape(frames, -1, 12), joint_quaternions(A, self.body.parents)], -1)
         surface = self.surface if surface is None else surface.to(offsets.device)
-        rest = self._displaced((surface + offsets)[None], posed)
+        rest = self._displaced((surface + offsets).view(-1, *surface.shape), posed)
         return PosedPoints(*skin(joints.to(offsets.device), self.weights, rest, quats, self.normals))
 
-    def _displaced(self, rest: Float[Tensor, "1 n 3"], posed: PosedBody) -> Float[Tensor, "frames_or_1 n 3"]:
+    def _displaced(self, rest: Float[Tensor, "frames_or_1 n 3"], posed: PosedBody) -> Float[Tensor, "frames_or_1 n 3"]:
         """Rest positions moved by expression and, where the body has them, by pose correctives."""
         if posed.expression is not None and len(self.expressive):
             expression = posed.expression.reshape(-1, posed.expression.shape[-1])

@@ -133,7 +133,8 @@ def pose_fitted(fit: Fit, here: Motion, crops: list[int], exposures: Float[Tenso
         for step in range(iterations):
             correction = pose.corrections.leaf(rows)
             posed = pose.pose(fit.body, fit.betas, rows, correction)
-            render = draw(fit.drawn_rig, frozen, posed, crop.camera, exposures, shade=fit.config.shading)
+            worn = fit.worn(frozen, posed)
+            render = draw(fit.drawn_rig, worn, posed, crop.camera, exposures, shade=fit.config.shading)
             crop_difference(render, crop, black, how).backward()
             assert correction.grad is not None
             even = even_step(fit.rig, frozen.offsets, posed, crop.camera, correction.grad)
@@ -146,7 +147,8 @@ def _drawn(fit: Fit, refinement: PoseRefinement, row: int, crop: Crops, exposure
     assert fit.drawn_rig is not None and fit.parameters is not None
     rows = torch.tensor([row])
     posed = refinement.pose(fit.body, fit.betas, rows, refinement.corrections.values[rows])
-    return draw(fit.drawn_rig, fit.parameters, posed, crop.camera, exposure, shade=fit.config.shading).to("cpu")
+    worn = fit.worn(fit.parameters, posed)
+    return draw(fit.drawn_rig, worn, posed, crop.camera, exposure, shade=fit.config.shading).to("cpu")
 
 
 def score_frame(render: Render, crop: Crops) -> FrameScore:

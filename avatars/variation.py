@@ -105,6 +105,9 @@ def reshaped(avatar: Avatar, betas: Float[Tensor, " shape"]) -> Avatar:
     before, after = (face_areas(avatar.body.shaped(b)[0], corners) for b in (avatar.betas, betas))
     growth = (after / before.clamp_min(1e-12)).sqrt().clamp(0.5, 2.0)[:, None]
     new = replace(avatar, betas=betas, offsets=avatar.offsets * growth, log_scales=avatar.log_scales + growth.log())
+    if avatar.correctives is not None:
+        grown = replace(avatar.correctives, directions=avatar.correctives.directions * growth)
+        new = replace(new, correctives=grown)
     new.__dict__["rig"] = Rig.build(avatar.body, avatar.binding, betas)  # where cached_property keeps it
     return new
 

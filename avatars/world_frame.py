@@ -130,7 +130,12 @@ def _believable(up: Float[Tensor, " 3"], otherwise: Float[Tensor, " 3"]) -> Floa
 
 def turns_around(rotation: Float[Tensor, "frames 3 3"]) -> bool:
     """Whether the headings cover (nearly) the whole circle."""
-    return len(_sectors(rotation).unique()) * 30.0 >= FULL_TURN_DEG
+    return headings_seen_deg(rotation) >= FULL_TURN_DEG
+
+
+def headings_seen_deg(rotation: Float[Tensor, "frames 3 3"]) -> float:
+    """How much of the circle the headings cover, in steps of 30 degrees."""
+    return len(_sectors(rotation).unique()) * 30.0
 
 
 def _sectors(rotation: Float[Tensor, "frames 3 3"]) -> Tensor:
