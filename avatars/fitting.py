@@ -6,6 +6,7 @@ from gray; poses are refined from the first iteration; and everything is tied to
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -48,6 +49,8 @@ if TYPE_CHECKING:
     from avatars.fit_state import Keeper
     from avatars.tracking import Track
 
+LEARNT = 0.05
+"""Share of a Gaussian that must be drawn in the frames, on average, for its fitted color to stay."""
 COLOR_FRAMES = 36
 """At most so many frames give the first colors."""
 ROW_RATE = {8: 1.5, 4: 1.5, 2: 1.0, 1: 0.3}
@@ -280,22 +283,49 @@ def enter(fit: Fit, stage: Stage, number: int) -> None:
     fit.run = StageRun.start(fit, stage, number)
 
 
-@torch.no_grad()
 def finish(fit: Fit) -> None:
-    """Give what no frame showed the color of its neighbors or mirror image again: ties have smeared it meanwhile."""
+    """Give what no frame showed the color of its neighbors or mirror image again: ties have smeared it meanwhile.
+
+    What is seen at a grazing angle alone was never seen well, but has learnt its color as the frames' edges have it.
+    """
     assert fit.rig is not None and fit.parameters is not None
     seen = look(fit, fit.level)
     p = fit.parameters = fit.parameters.require_gradients(False)
-    filled = fill_unseen(replace(seen, rgb=p.albedo.cpu()), fit.rig.surface, fit.rig.normals)
-    p.albedo = filled.to(fit.config.device)
+    albedo = p.albedo.cpu()
+    filled = fill_unseen(replace(seen, rgb=albedo), fit.rig.surface, fit.rig.normals)
+    learnt = (drawn_share(fit, fit.level) / LEARNT).clamp(0, 1)[:, None]
+    p.albedo = torch.lerp(filled, albedo, learnt).to(fit.config.device)
     fit.coverage = 1.0 - float(seen.unseen.float().mean())
+
+
+def drawn_share(fit: Fit, level: int) -> Float[Tensor, " n"]:
+    """How much of each Gaussian the frames show: 1 for one that all of them show whole and face on."""
+    assert fit.drawn_rig is not None and fit.parameters is not None
+    p, chosen = fit.parameters, looked_at(fit)
+    white, face_on = torch.ones_like(p.albedo, requires_grad=True), torch.zeros(len(p.albedo))
+    for row in chosen:
+        crop, rows = fit.crops.take([fit.train[row]], level), torch.tensor([row])
+        posed = fit.pose.pose(fit.body, fit.betas, rows, fit.pose.corrections.values[rows])
+        with torch.no_grad():
+            points = fit.drawn_rig.pose(posed, fit.worn(p, posed).offsets, p.quats)
+        scales, camera = p.log_scales.exp(), crop.camera.to(p.offsets.device)
+        render = rasterize(Gaussians(points.means, points.quats, scales, p.opacity_logits.sigmoid(), white), camera)
+        (render.rgb[0, 0] * (crop.mask * crop.shown)[0].to(white.device)).sum().backward()
+        per_m = camera.K[0, 0, 0] / camera[0].to_camera(points.means[0])[:, 2].clamp_min(0.1)
+        face_on += (2 * math.pi * scales[:, :2].prod(1) * per_m**2).cpu()
+    assert white.grad is not None
+    return white.grad[:, 0].cpu() / face_on
 
 
 @torch.no_grad()
 def look(fit: Fit, level: int) -> SeenColors:
     """What the frames show of each Gaussian at the poses of now."""
-    chosen = torch.linspace(0, len(fit.train) - 1, min(COLOR_FRAMES, len(fit.train))).round().long().unique()
-    return seen_colors(_sighting(fit, row, level) for row in chosen.tolist())
+    return seen_colors(_sighting(fit, row, level) for row in looked_at(fit))
+
+
+def looked_at(fit: Fit) -> list[int]:
+    """Rows spread over the clip."""
+    return torch.linspace(0, len(fit.train) - 1, min(COLOR_FRAMES, len(fit.train))).round().long().unique().tolist()
 
 
 def _sighting(fit: Fit, row: int, level: int) -> Sighting:
