@@ -23,6 +23,7 @@ BODY = slice(1, 22)
 MOST_CODES = 4
 LEAST_RAD = 0.1
 """Directions in which poses vary less (standard deviation of all rotations together) teach nothing."""
+LEAST_REACH_RAD = 0.3
 MOST_TURNED_DEG = 120.0
 """Of headings seen; in more, a pose goes with a side."""
 LIMIT = 2.5
@@ -40,7 +41,7 @@ class Correctives:
     spread: Float[Tensor, " codes"]
     """Standard deviations along them, radians."""
     reach: Float[Tensor, " one"]
-    """How far from what the axes span the clip's poses lie, radians: farther out, codes fade."""
+    """How far from what codes stand for the clip's poses lie, radians: much farther out, codes fade."""
     directions: Float[Tensor, "codes n 3"]
     """Offset by a code of one, meters, in the axes of the T-pose."""
 
@@ -59,7 +60,7 @@ class Correctives:
             return None
         axes, spread = axes[:count].contiguous(), spread[:count].clone()
         found = Correctives(mean, axes, spread, torch.ones(1), torch.zeros(count, n, 3))
-        return replace(found, reach=found._along_and_off(poses)[1].quantile(0.95).clamp_min(LEAST_RAD)[None])
+        return replace(found, reach=found._along_and_off(poses)[1].quantile(0.95).clamp_min(LEAST_REACH_RAD)[None])
 
     def codes(self, poses: Float[Tensor, "frames 55 3"]) -> Float[Tensor, "frames codes"]:
         """Standard deviations along each direction."""
