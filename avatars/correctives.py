@@ -20,7 +20,8 @@ from avatars.world_frame import headings_seen_deg
 
 BODY = slice(1, 22)
 """Joints whose rotations count."""
-MOST_CODES = 4
+MOST_CODES, FRAMES_PER_CODE = 10, 5
+"""With 4 codes a man who juggles scores 26.0 dB at `draft`, with 6 26.3, with 10 26.7, without any 25.2."""
 LEAST_RAD = 0.1
 """Directions in which poses vary less (standard deviation of all rotations together) teach nothing."""
 LEAST_REACH_RAD = 0.3
@@ -50,12 +51,12 @@ class Correctives:
         """None yet, for `n` Gaussians, along the directions in which these poses vary; None for a turn or a pose held
         still."""
         x = poses[:, BODY].flatten(1)
-        if len(x) <= MOST_CODES or headings_seen_deg(matrix_from_axis_angle(poses[:, 0])) > MOST_TURNED_DEG:
+        if headings_seen_deg(matrix_from_axis_angle(poses[:, 0])) > MOST_TURNED_DEG:
             return None
         mean = x.mean(0)
         _, sizes, axes = torch.linalg.svd(x - mean, full_matrices=False)
         spread = sizes / len(x) ** 0.5
-        count = min(MOST_CODES, int((spread >= LEAST_RAD).sum()))
+        count = min(MOST_CODES, len(x) // FRAMES_PER_CODE, int((spread >= LEAST_RAD).sum()))
         if count == 0:
             return None
         axes, spread = axes[:count].contiguous(), spread[:count].clone()
