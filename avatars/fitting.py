@@ -407,6 +407,7 @@ def describe(result: FitResult) -> dict[str, Any]:
     """What fit.json says of a fit."""
     return {
         "n_gaussians": len(result.avatar),
+        "pose_codes": 0 if result.avatar.correctives is None else len(result.avatar.correctives.axes),
         "iterations": len(result.losses),
         "coverage": round(result.coverage, 4),
         "scores": None if result.scores is None else result.scores.as_dict(),
