@@ -12,9 +12,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
+from avatars.losses import laplacian
 from avatars.rotations import matrix_from_axis_angle
 from avatars.world_frame import headings_seen_deg
 
@@ -28,7 +29,9 @@ LEAST_REACH_RAD = 0.3
 MOST_TURNED_DEG = 120.0
 """Of headings seen; in more, a pose goes with a side."""
 LIMIT = 2.5
-"""Codes go no further, standard deviations."""
+"""Each code goes no further, standard deviations; all together go two further than is usual."""
+FADED = 2.0
+"""Times the clip's own distance from what codes stand for, at which they have faded to nothing."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,7 +45,7 @@ class Correctives:
     spread: Float[Tensor, " codes"]
     """Standard deviations along them, radians."""
     reach: Float[Tensor, " one"]
-    """How far from what codes stand for the clip's poses lie, radians: much farther out, codes fade."""
+    """How far from what codes stand for the clip's poses lie, radians; farther out, codes fade."""
     directions: Float[Tensor, "codes n 3"]
     """Offset by a code of one, meters, in the axes of the T-pose."""
 
@@ -66,12 +69,22 @@ class Correctives:
     def codes(self, poses: Float[Tensor, "frames 55 3"]) -> Float[Tensor, "frames codes"]:
         """Standard deviations along each direction."""
         along, off = self._along_and_off(poses)
-        return along / (1 + (off / (2 * self.reach)) ** 4)[:, None]
+        fade = ((FADED - off / self.reach) / (FADED - 1)).clamp(0, 1)
+        most = (along.shape[1] ** 0.5 + 2) / along.norm(dim=1).clamp_min(1e-6)
+        return along * (fade * most.clamp_max(1.0))[:, None]
 
     def offsets(self, shared: Float[Tensor, "n 3"], poses: Float[Tensor, "frames 55 3"]) -> Float[Tensor, "frames n 3"]:
         """What all frames share, and what each pose adds to it."""
         codes = self.codes(poses.detach().to(self.mean.device)).to(shared.device)
         return shared + (codes @ self.directions.flatten(1)).unflatten(1, shared.shape)
+
+    @torch.no_grad()
+    def smooth(self, neighbors: Int[Tensor, "n k"], share: float) -> None:
+        """Draw each Gaussian's offsets by pose towards its neighbors': in poses that no frame shows, neighbors that go
+        ways of their own would come out as specks."""
+        by_gaussian = self.directions.permute(1, 0, 2).flatten(1)
+        rough = laplacian(by_gaussian, neighbors).unflatten(1, (len(self.directions), 3))
+        self.directions.sub_(share * rough.permute(1, 0, 2))
 
     def _along_and_off(self, poses: Tensor) -> tuple[Float[Tensor, "frames codes"], Float[Tensor, " frames"]]:
         """Codes within their limits, and how far (radians) a pose is from what they stand for."""

@@ -60,6 +60,8 @@ POSE_DECAY, MANY_FRAMES = 2.0, 280
 frames show of hair and loose clothes, which the body does not have, would else turn heads and bend backs."""
 LAST_RATE = 0.03
 """A stage's last steps over its first; with 0.1, what one frame does to the Gaussians still shows at the end."""
+SMOOTH_EVERY, SMOOTHED = 10, 0.02
+"""Iterations between two smoothings of offsets by pose, and how far they are drawn to their neighbors' mean."""
 HOLD_LEAN_EVERY = 25
 """Iterations between two corrections of the lean that all frames share."""
 WATCH_EVERY = 200
@@ -392,6 +394,8 @@ def _iterate(fit: Fit, run: StageRun, rows: Tensor, rate: float) -> float:
             directions.grad += 2 * w.corrective / len(opacity) * directions / fit.ties.spacing_m[:, None] ** 2
         directions.grad[:, fit.drawn_rig.binding.region >= FACE] = 0.0
     run.optimizer.step(rate)
+    if fit.correctives is not None and run.step % SMOOTH_EVERY == SMOOTH_EVERY - 1:
+        fit.correctives.smooth(fit.ties.neighbors, SMOOTHED)
     p.keep_possible(fit.ties.spacing_m)
     row_rate = max(rate, 0.2) * ROW_RATE[stage.level]
     if config.refine_pose and correction.grad is not None:

@@ -76,8 +76,10 @@ def test_codes_are_standard_deviations_within_the_clip_and_none_elsewhere(avatar
     expected = (x - x.mean()) / x.std(unbiased=False)
     assert torch.allclose(codes * found.axes[0].sum().sign(), expected, atol=1e-3)
     farther, elsewhere = poses[:1].clone(), poses[:1].clone()
-    farther[:, SHOULDER, 2] = 0.9  # some way beyond the clip's end
+    farther[:, SHOULDER, 2] = 0.6  # some way beyond the clip's end
     assert 1.5 < float(found.codes(farther).abs()) <= LIMIT
+    farther[:, SHOULDER, 2] = 1.2
+    assert float(found.codes(farther).abs()) == 0
     elsewhere[:, SHOULDER, 2], elsewhere[:, KNEE, 0] = 0.0, 1.5
     assert float(found.codes(elsewhere).abs()) < 0.05
     assert torch.allclose(found.offsets(avatar.offsets, elsewhere)[0], avatar.offsets, atol=1e-3)
