@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from made_up_turn import BETAS, SIZE, turning
+from stopped_fit import stopped_after
 
 from avatars.avatar import Avatar
 from avatars.binding import spread_over
@@ -19,7 +20,6 @@ from avatars.clean_plate import CleanPlate
 from avatars.correctives import LIMIT, Correctives
 from avatars.drawing import draw
 from avatars.fit_config import FitConfig, Stage
-from avatars.fit_state import Keeper
 from avatars.fitting import FitResult, fit_avatar
 from avatars.gaussian_parameters import on_the_surface
 from avatars.motion import Motion
@@ -173,16 +173,8 @@ def test_a_fit_finds_what_follows_the_pose(clip: Clip, body: Body) -> None:
 
 def test_a_stopped_fit_goes_on_with_them(clip: Clip, body: Body, tmp_path: Path, monkeypatch) -> None:
     stages = (Stage(2, 0.5, 10, 2), Stage(1, 1.0, 30))
-    undisturbed, keep = fitted(clip, body, stages=stages), Keeper.keep
-
-    def keep_and_stop(keeper: Keeper, fit) -> None:
-        keeper.every_s = 0.0
-        keep(keeper, fit)
-        if len(fit.losses) == 25:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Keeper, "keep", keep_and_stop)
+    undisturbed = fitted(clip, body, stages=stages)
+    with stopped_after(25, monkeypatch):
         fitted(clip, body, tmp_path / "fit.pt", stages=stages)
     result = fitted(clip, body, tmp_path / "fit.pt", stages=stages)
     assert undisturbed.avatar.correctives is not None and result.avatar.correctives is not None

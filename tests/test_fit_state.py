@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 import torch
 from made_up_turn import TINY, MadeUpTurn, make_turn
+from stopped_fit import stopped_after
 
 from avatars.body import Body
 from avatars.fit_config import Stage
 from avatars.fit_stage import Schedule
-from avatars.fit_state import Keeper
 from avatars.fitting import FitResult, fit_avatar
 
 CONFIG = replace(TINY, stages=(Stage(4, 0.3, 6, 2), Stage(2, 0.3, 4, 2), Stage(1, 0.5, 10)))
@@ -69,16 +69,7 @@ def same(a: FitResult, b: FitResult) -> bool:
 def test_a_stopped_fit_goes_on_to_the_same_avatar(
     iterations: int, turn: MadeUpTurn, body: Body, undisturbed: FitResult, tmp_path: Path, monkeypatch
 ) -> None:
-    keep = Keeper.keep
-
-    def keep_and_stop(keeper: Keeper, fit) -> None:
-        keeper.every_s = 0.0
-        keep(keeper, fit)
-        if len(fit.losses) == iterations:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Keeper, "keep", keep_and_stop)
+    with stopped_after(iterations, monkeypatch):
         fit_avatar(turn.video, turn, config=CONFIG, body=body, keep=tmp_path / "fit.pt")
     result = fit_avatar(turn.video, turn, config=CONFIG, body=body, keep=tmp_path / "fit.pt")
     assert same(result, undisturbed)

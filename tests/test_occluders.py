@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 from made_up_turn import SIZE, MadeUpTurn, make_turn
+from stopped_fit import stopped_after
 
 from avatars.body import Body
 from avatars.camera import Camera
 from avatars.crops import CropBytes, Crops, CropStack, Window
 from avatars.fit_config import FitConfig, Stage
-from avatars.fit_state import Keeper
 from avatars.fitting import FitResult, fit_avatar
 from avatars.metrics import ssim
 from avatars.occluders import NEAR_PX, Patches, occluded
@@ -209,16 +209,8 @@ def test_a_ball_before_the_person_costs_next_to_nothing(turn: MadeUpTurn, juggle
 
 
 def test_a_stopped_fit_remembers_what_it_left_out(juggled: MadeUpTurn, body: Body, tmp_path: Path, monkeypatch) -> None:
-    undisturbed, keep = fitted(juggled, body), Keeper.keep
-
-    def keep_and_stop(keeper: Keeper, fit) -> None:
-        keeper.every_s = 0.0
-        keep(keeper, fit)
-        if len(fit.losses) == 50:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Keeper, "keep", keep_and_stop)
+    undisturbed = fitted(juggled, body)
+    with stopped_after(50, monkeypatch):
         fitted(juggled, body, tmp_path / "fit.pt")
     result = fitted(juggled, body, tmp_path / "fit.pt")
     assert result.scores == undisturbed.scores and result.losses == undisturbed.losses
