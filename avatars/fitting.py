@@ -60,7 +60,7 @@ POSE_DECAY, MANY_FRAMES = 2.0, 280
 frames show of hair and loose clothes, which the body does not have, would else turn heads and bend backs."""
 LAST_RATE = 0.03
 """A stage's last steps over its first; with 0.1, what one frame does to the Gaussians still shows at the end."""
-SMOOTH_EVERY, SMOOTHED = 10, 0.02
+SMOOTH_EVERY, SMOOTHED = 10, 0.004
 """Iterations between two smoothings of offsets by pose, and how far they are drawn to their neighbors' mean."""
 HOLD_LEAN_EVERY = 25
 """Iterations between two corrections of the lean that all frames share."""
