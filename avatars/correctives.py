@@ -26,6 +26,7 @@ MOST_CODES, FRAMES_PER_CODE = 10, 5
 LEAST_RAD = 0.1
 """Directions in which poses vary less (standard deviation of all rotations together) teach nothing."""
 LEAST_REACH_RAD = 0.3
+"""A clip's own distance from what codes stand for counts as at least this."""
 MOST_TURNED_DEG = 120.0
 """Of headings seen; in more, a pose goes with a side."""
 LIMIT = 2.5

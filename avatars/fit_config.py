@@ -78,7 +78,7 @@ class FitConfig:
     """Fit a gain per frame and channel and take it off the colors."""
     random_background: bool = True
     occluders: bool = True
-    """Look for what passes before the person, and leave it out."""
+    """Look for what passes before the person ahead of every stage but the first, and leave it out."""
     flat_db: float = 0.01
     """The last stage is cut short when held-out frames (others than the scored ones) gain less than this in 600
     iterations; 0 never does."""
