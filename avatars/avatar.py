@@ -22,6 +22,7 @@ from avatars.correctives import Correctives
 from avatars.errors import InputError
 from avatars.files import read_json, require_fresh_folder, write_json
 from avatars.gaussians import Gaussians
+from avatars.loose_clothes import LooseClothes
 from avatars.motion import Motion
 from avatars.rig import PosedPoints, Rig
 from avatars.shading import shading
@@ -50,6 +51,8 @@ class Avatar:
     """The capture's light in its own world (`shading.shading`); zero where none was fitted."""
     correctives: Correctives | None = None
     """Offsets by pose, where the video varied it."""
+    loose: LooseClothes | None = None
+    """What hangs off the body and does not move as the skin under it does."""
     card: dict[str, Any] = field(default_factory=dict)
     """What made the avatar: source, settings, scores, licence, consent. Saved in avatar.json."""
 
@@ -59,7 +62,7 @@ class Avatar:
     @cached_property
     def rig(self) -> Rig:
         """What posing needs of the body, computed once."""
-        return Rig.build(self.body, self.binding, self.betas)
+        return Rig.build(self.body, self.binding, self.betas, self.loose)
 
     def canonical(self) -> Gaussians:
         """The Gaussians in the T-pose."""
@@ -129,9 +132,9 @@ class Avatar:
 
         tensors = {name: getattr(self, name).detach().cpu().contiguous() for name in _TENSORS}
         tensors |= {f"binding.{name}": getattr(self.binding, name).contiguous() for name in _BINDING}
-        if self.correctives is not None:
-            found = self.correctives
-            tensors |= {f"correctives.{f.name}": getattr(found, f.name).cpu().contiguous() for f in fields(found)}
+        for part, found in (("correctives", self.correctives), ("loose", self.loose)):
+            if found is not None:
+                tensors |= {f"{part}.{f.name}": getattr(found, f.name).cpu().contiguous() for f in fields(found)}
         save_file(tensors, folder / "gaussians.safetensors", metadata={"schema": str(SCHEMA)})
         self.canonical().save_ply(folder / "canonical.ply")
         head = {
@@ -169,13 +172,16 @@ class Avatar:
             tensors = load_file(folder / "gaussians.safetensors")
             binding = Binding(*(tensors[f"binding.{name}"] for name in _BINDING))
             parameters = {name: tensors[name] for name in _TENSORS}
-            correctives = None
-            if any(name.startswith("correctives.") for name in tensors):
-                correctives = Correctives(**{f.name: tensors[f"correctives.{f.name}"] for f in fields(Correctives)})
+            parts = {"correctives": Correctives, "loose": LooseClothes}
+            extra = {
+                part: kind(**{f.name: tensors[f"{part}.{f.name}"] for f in fields(kind)})
+                for part, kind in parts.items()
+                if any(name.startswith(f"{part}.") for name in tensors)
+            }
         except Exception as error:  # safetensors raises its own error, or KeyError for a name that is missing
             raise InputError(f"{folder / 'gaussians.safetensors'} cannot be read ({error}).") from None
         card = {k: card[k] for k in card if k not in _HEAD}
-        return Avatar(body=body, binding=binding, correctives=correctives, card=card, **parameters)
+        return Avatar(body=body, binding=binding, card=card, **extra, **parameters)
 
     def with_card(self, **entries: Any) -> Avatar:
         """The avatar with further entries in its card."""

@@ -32,6 +32,7 @@ from avatars.fit_target import Comparison, crop_difference
 from avatars.gaussian_parameters import GaussianParameters, on_the_surface, refined
 from avatars.gaussians import Gaussians
 from avatars.image_motion import even_step
+from avatars.loose_clothes import LooseClothes
 from avatars.mask_stack import MaskStack
 from avatars.metrics import Scores
 from avatars.motion import Motion
@@ -49,8 +50,9 @@ if TYPE_CHECKING:
     from avatars.fit_state import Keeper
     from avatars.tracking import Track
 
-LEARNT = 0.05
-"""Share of a Gaussian that must be drawn in the frames, on average, for its fitted color to stay."""
+LEARNT, DRAWN = 0.05, 0.01
+"""Shares of a Gaussian that must be drawn in the frames, on average, for its fitted color to stay, and to be believed
+at all."""
 COLOR_FRAMES = 36
 """At most so many frames give the first colors."""
 ROW_RATE = {8: 1.5, 4: 1.5, 2: 1.0, 1: 0.3}
@@ -107,6 +109,8 @@ class Fit:
     parameters: GaussianParameters | None = None
     correctives: Correctives | None = None
     """Of the last stage, where the clip teaches any; on the device that draws, but for what makes codes of poses."""
+    loose: LooseClothes | None = None
+    """Known once the last stage is done."""
     coverage: float = 0.0
     hidden: list[Tensor] = field(default_factory=list)
     """By crop, where something passes before the person (height, width), bool; empty before anyone looked."""
@@ -153,7 +157,8 @@ class Fit:
         found = self.correctives
         if found is not None:
             found = replace(found, directions=found.directions.detach().cpu().clone())
-        return Avatar(self.body, self.betas.clone(), self.rig.binding, **leaves, correctives=found)  # type: ignore[arg-type]
+        extra = {"correctives": found, "loose": self.loose}
+        return Avatar(self.body, self.betas.clone(), self.rig.binding, **leaves, **extra)  # type: ignore[arg-type]
 
     def worn(self, p: GaussianParameters, posed: PosedBody) -> GaussianParameters:
         """The Gaussians as they are in those poses: with an offset for every frame where there are correctives."""
@@ -286,17 +291,22 @@ def enter(fit: Fit, stage: Stage, number: int) -> None:
 
 
 def finish(fit: Fit) -> None:
-    """Give what no frame showed the color of its neighbors or mirror image again: ties have smeared it meanwhile.
+    """Let what hangs free move as one piece, and give what no frame showed the color of its neighbors or mirror image
+    again: ties have smeared it meanwhile.
 
     What is seen at a grazing angle alone was never seen well, but has learnt its color as the frames' edges have it.
+    What lies hidden behind others has learnt none: Adam takes full steps along the least of gradients.
     """
     assert fit.rig is not None and fit.parameters is not None
+    p, rig = fit.parameters.require_gradients(False), fit.rig
+    fit.parameters = p
+    fit.loose = LooseClothes.of(rig.binding, rig.weights.dense_t.t(), rig.surface, p.offsets.cpu())
+    fit.put_rig(Rig.build(fit.body, rig.binding, fit.betas, fit.loose))
     seen = look(fit, fit.level)
-    p = fit.parameters = fit.parameters.require_gradients(False)
-    albedo = p.albedo.cpu()
-    filled = fill_unseen(replace(seen, rgb=albedo), fit.rig.surface, fit.rig.normals)
-    learnt = (drawn_share(fit, fit.level) / LEARNT).clamp(0, 1)[:, None]
-    p.albedo = torch.lerp(filled, albedo, learnt).to(fit.config.device)
+    albedo, drawn = p.albedo.cpu(), drawn_share(fit, fit.level)[:, None]
+    own = torch.lerp(seen.rgb, albedo, (drawn / DRAWN).clamp(0, 1))
+    filled = fill_unseen(replace(seen, rgb=own), rig.surface, rig.normals)
+    p.albedo = torch.lerp(filled, albedo, (drawn / LEARNT).clamp(0, 1)).to(fit.config.device)
     fit.coverage = 1.0 - float(seen.unseen.float().mean())
 
 

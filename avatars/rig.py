@@ -11,6 +11,7 @@ from torch import Tensor
 from avatars.binding import Binding, Neighbors, find_neighbors
 from avatars.body import Body, PosedBody
 from avatars.forward_kinematics import joint_quaternions
+from avatars.loose_clothes import LooseClothes
 from avatars.rotations import matrix_from_axis_angle
 from avatars.skinning import SkinningWeights, skin
 
@@ -42,8 +43,9 @@ class Rig:
     """Their displacements per expression coefficient."""
 
     @staticmethod
-    def build(body: Body, binding: Binding, betas: Float[Tensor, " shape"]) -> Rig:
-        """Interpolate the body at the binding's points."""
+    def build(body: Body, binding: Binding, betas: Float[Tensor, " shape"], loose: LooseClothes | None = None) -> Rig:
+        """Interpolate the body at the binding's points; what is `loose` has weights of its own."""
+        weights = binding.interpolate(body.lbs_weights)
         vertices = body.shaped(betas)[0]
         moving = body.exprdirs.abs().amax((1, 2)) > 1e-5
         expressive = torch.nonzero(moving[binding.corners].any(-1)).squeeze(-1)
@@ -54,7 +56,7 @@ class Rig:
             binding,
             binding.interpolate(vertices),
             binding.normals(vertices, body.faces),
-            SkinningWeights.of(binding.interpolate(body.lbs_weights)),
+            SkinningWeights.of(weights if loose is None else loose.worn_over(weights)),
             expressive,
             dirs.contiguous(),
         )
