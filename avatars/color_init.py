@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +19,12 @@ OWN, LENT = 0.25, 0.5
 at silhouettes it is half the room's."""
 SIDES_APART_M = 0.05
 """How far apart nearby points count whose normals are at right angles: a skirt's inside is not its outside."""
+LEARNT, DRAWN = 0.05, 0.01
+"""Shares of a point that must be drawn in the frames, on average, for its fitted color to stay, and to be believed at
+all."""
+STRAY = 0.1
+"""How far a fitted color may lie from the one seen where it is, if the frames draw it little; twice as far, it counts
+nothing."""
 DEPTH_TOLERANCE_M = 0.025
 """How far behind the rendered depth a point may lie and still count as seen."""
 
@@ -125,3 +131,24 @@ def fill_unseen(
     filled = seen.rgb.clone()
     filled[asks] = torch.lerp(guess, seen.rgb[asks], own[asks, None])
     return filled
+
+
+def settled_colors(
+    fitted: Float[Tensor, "n 3"],
+    drawn: Float[Tensor, " n"],
+    seen: SeenColors,
+    places: Float[Tensor, "n 3"],
+    normals: Float[Tensor, "n 3"],
+) -> Float[Tensor, "n 3"]:
+    """Fitted colors where the frames draw the points, what is seen where they are or next to them (`fill_unseen`)
+    elsewhere. `drawn` is how much of each point the frames draw; `places` are those of the T-pose, offsets included.
+
+    What is seen at a grazing angle alone was never seen well, but has learnt its color as the frames' edges have it.
+    What lies hidden behind others has learnt none, since Adam takes full steps along the least of gradients; nor has
+    what shines through at the rim of others, where frames disagree.
+    """
+    learnt = (drawn / LEARNT).clamp(0, 1)[:, None]
+    stray = ((fitted - seen.rgb).abs().amax(1, keepdim=True) / STRAY - 1).clamp(0, 1) * (seen.trust >= OWN)[:, None]
+    believed = (drawn / DRAWN).clamp(0, 1)[:, None] * (1 - stray * (1 - learnt))
+    own = torch.lerp(seen.rgb, fitted, believed)
+    return torch.lerp(fill_unseen(replace(seen, rgb=own), places, normals), fitted, learnt * believed)

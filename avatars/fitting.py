@@ -21,7 +21,7 @@ from avatars.binding import FACE, spread_over
 from avatars.body import Body, PosedBody
 from avatars.camera import Camera
 from avatars.clean_plate import CleanPlate, ShadedRooms
-from avatars.color_init import SeenColors, Sighting, fill_unseen, seen_colors
+from avatars.color_init import SeenColors, Sighting, fill_unseen, seen_colors, settled_colors
 from avatars.correctives import Correctives
 from avatars.crops import CropStack, boxes_of, load_crops
 from avatars.drawing import draw
@@ -50,9 +50,6 @@ if TYPE_CHECKING:
     from avatars.fit_state import Keeper
     from avatars.tracking import Track
 
-LEARNT, DRAWN = 0.05, 0.01
-"""Shares of a Gaussian that must be drawn in the frames, on average, for its fitted color to stay, and to be believed
-at all."""
 COLOR_FRAMES = 36
 """At most so many frames give the first colors."""
 ROW_RATE = {8: 1.5, 4: 1.5, 2: 1.0, 1: 0.3}
@@ -291,22 +288,15 @@ def enter(fit: Fit, stage: Stage, number: int) -> None:
 
 
 def finish(fit: Fit) -> None:
-    """Let what hangs free move as one piece, and give what no frame showed the color of its neighbors or mirror image
-    again: ties have smeared it meanwhile.
-
-    What is seen at a grazing angle alone was never seen well, but has learnt its color as the frames' edges have it.
-    What lies hidden behind others has learnt none: Adam takes full steps along the least of gradients.
-    """
+    """Let what hangs free move as one piece, and settle the colors, which ties have smeared where no frame shows them."""
     assert fit.rig is not None and fit.parameters is not None
     p, rig = fit.parameters.require_gradients(False), fit.rig
     fit.parameters = p
     fit.loose = LooseClothes.of(rig.binding, rig.weights.dense_t.t(), rig.surface, p.offsets.cpu())
     fit.put_rig(Rig.build(fit.body, rig.binding, fit.betas, fit.loose))
     seen = look(fit, fit.level)
-    albedo, drawn = p.albedo.cpu(), drawn_share(fit, fit.level)[:, None]
-    own = torch.lerp(seen.rgb, albedo, (drawn / DRAWN).clamp(0, 1))
-    filled = fill_unseen(replace(seen, rgb=own), rig.surface, rig.normals)
-    p.albedo = torch.lerp(filled, albedo, (drawn / LEARNT).clamp(0, 1)).to(fit.config.device)
+    places, drawn = rig.surface + p.offsets.cpu(), drawn_share(fit, fit.level)
+    p.albedo = settled_colors(p.albedo.cpu(), drawn, seen, places, rig.normals).to(fit.config.device)
     fit.coverage = 1.0 - float(seen.unseen.float().mean())
 
 

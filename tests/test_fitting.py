@@ -18,7 +18,7 @@ from avatars.binding import HAND, spread_over
 from avatars.body import Body
 from avatars.camera import Camera
 from avatars.clean_plate import CleanPlate, estimate_clean_plate
-from avatars.color_init import SeenColors, fill_unseen
+from avatars.color_init import SeenColors, fill_unseen, settled_colors
 from avatars.crops import LEVELS, EdgeContrast, boxed, matted, sharpened, windows_around
 from avatars.errors import InputError
 from avatars.fit_config import FitConfig, Stage
@@ -339,6 +339,17 @@ def test_what_is_seen_badly_lends_no_color_and_takes_that_of_what_is_seen_well()
     filled = fill_unseen(SeenColors(rgb, shares), rest, torch.tensor([0.0, 0.0, 1.0]).expand(9, 3))
     assert torch.equal(filled[:7], rgb[:7]) and torch.allclose(filled[8], rgb[0])
     assert torch.allclose(filled[7], torch.full((3,), 0.55), atol=0.01)  # halfway
+
+
+def test_colors_stay_where_frames_draw_them_and_are_those_seen_elsewhere() -> None:
+    seen = SeenColors(torch.full((5, 3), 0.5), torch.tensor([1.0, 1.0, 1.0, 1.0, 0.0]))
+    fitted = torch.tensor([0.9, 0.9, 0.9, 0.55, 0.9])[:, None].expand(5, 3)
+    drawn = torch.tensor([0.06, 0.02, 0.0, 0.02, 0.05])  # well; at the rim of others; not at all; a little; grazing
+    places = torch.stack([torch.zeros(5), torch.arange(5.0), torch.zeros(5)], -1)
+    settled = settled_colors(fitted, drawn, seen, places, torch.tensor([0.0, 0.0, 1.0]).expand(5, 3))[:, 0]
+    assert torch.equal(settled[[0, 3, 4]], fitted[[0, 3, 4], 0])
+    assert settled[1] == pytest.approx(0.66 + 0.16 * 0.24, abs=1e-5)  # two fifths learnt, and far from what is seen
+    assert settled[2] == 0.5
 
 
 def test_every_eighth_frame_is_held_out() -> None:
