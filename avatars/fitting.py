@@ -288,7 +288,7 @@ def enter(fit: Fit, stage: Stage, number: int) -> None:
 
 
 def finish(fit: Fit) -> None:
-    """Let what hangs free move as one piece, and settle the colors, which ties have smeared where no frame shows them."""
+    """Let what hangs free move as one piece, and settle the colors, which ties smear where no frame shows them."""
     assert fit.rig is not None and fit.parameters is not None
     p, rig = fit.parameters.require_gradients(False), fit.rig
     fit.parameters = p
