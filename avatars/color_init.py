@@ -21,7 +21,7 @@ SIDES_APART_M = 0.05
 """How far apart nearby points count whose normals are at right angles: a skirt's inside is not its outside."""
 LEARNT, DRAWN = 0.025, 0.01
 """Shares of a point that must be drawn in the frames, on average, for its fitted color to stay, and to be believed at
-all. With half the first, held-out frames score 0.06 dB more, squats 0.2, and a skirt's hidden side comes out specked."""
+all. With half the first, held-out frames score 0.02 to 0.06 dB more, squats 0.2; a skirt's hidden side is specked."""
 STRAY = 0.1
 """How far a fitted color may lie from the one seen where it is, if the frames draw it little; twice as far, it counts
 nothing."""
