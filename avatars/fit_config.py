@@ -30,7 +30,7 @@ class FitWeights:
 
     ssim: float = 0.4
     mask: float = 0.1
-    smooth_offset: float = 0.1
+    smooth_offset: float = 0.03
     """Laplacian of offsets, per spacing."""
     smooth_scale: float = 0.01
     smooth_color: float = 0.001

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from avatars.binding import Binding
 from avatars.correctives import Correctives
 from avatars.files import atomic_path
 from avatars.fit_stage import StageRun
 from avatars.gaussian_parameters import GaussianParameters
+from avatars.loose_clothes import LooseClothes
 from avatars.rig import Rig
 from avatars.ties import Ties
 
@@ -56,9 +58,8 @@ def state_of(fit: Fit) -> dict[str, Any]:
         "parameters": {name: value.detach() for name, value in p.leaves().items()},
         "fit": {"betas": fit.betas, "trust": fit.trust, "level": fit.level, "losses": fit.losses},
         "hidden": fit.hidden,
-        "correctives": None
-        if fit.correctives is None
-        else [getattr(fit.correctives, f.name).detach() for f in fields(fit.correctives)],
+        "correctives": _tensors(fit.correctives),
+        "loose": _tensors(fit.loose),
         "generator": fit.generator.get_state(),
         "pose": fit.pose.state(),
         "exposure": fit.exposure.state(),
@@ -69,14 +70,22 @@ def state_of(fit: Fit) -> dict[str, Any]:
     }
 
 
+def _tensors(part: Correctives | LooseClothes | None) -> list[Tensor] | None:
+    """A part of the avatar that not all have, field by field."""
+    return None if part is None else [getattr(part, f.name).detach() for f in fields(part)]
+
+
 def put_state(fit: Fit, state: dict[str, Any]) -> int:
     """Put a started fit where `state_of` found it. Returns the number of its stage."""
     for name, value in state["fit"].items():
         setattr(fit, name, value)
     fit.hide(state["hidden"])
-    rig, device = Rig.build(fit.body, Binding(*state["binding"]), fit.betas), fit.config.device
+    binding, device = Binding(*state["binding"]), fit.config.device
+    fit.loose = None if state["loose"] is None else LooseClothes(*state["loose"])
+    rig = Rig.build(fit.body, binding, fit.betas, fit.loose)
     fit.put_rig(rig)
-    fit.ties = Ties.between(rig, rig.neighbors(), fit.config.weights, fit.trust).to(device)
+    neighbors = Rig.build(fit.body, binding, fit.betas).neighbors()
+    fit.ties = Ties.between(rig, neighbors, fit.config.weights, fit.trust).to(device)
     number = state["stage"]["number"]
     stage = fit.config.stages[number]
     fit.parameters = GaussianParameters(**state["parameters"]).require_gradients(True, device)

@@ -107,7 +107,7 @@ class Fit:
     correctives: Correctives | None = None
     """Of the last stage, where the clip teaches any; on the device that draws, but for what makes codes of poses."""
     loose: LooseClothes | None = None
-    """Known once the last stage is done."""
+    """As the stage before left it; None in the first."""
     coverage: float = 0.0
     hidden: list[Tensor] = field(default_factory=list)
     """By crop, where something passes before the person (height, width), bool; empty before anyone looked."""
@@ -263,7 +263,10 @@ def name_of(stage: Stage) -> str:
 
 
 def enter(fit: Fit, stage: Stage, number: int) -> None:
-    """Make the stage's Gaussians: from those of the stage before, with colors projected anew at the poses of now."""
+    """Make the stage's Gaussians: from those of the stage before, with colors projected anew at the poses of now.
+
+    What hangs free by then moves as one piece from now on; ties go on to join what the skin joins.
+    """
     count = max(int(fit.config.count * stage.density), 200)
     binding = spread_over(fit.body, fit.body.shaped(fit.betas)[0], count)
     rig = Rig.build(fit.body, binding, fit.betas)
@@ -272,6 +275,8 @@ def enter(fit: Fit, stage: Stage, number: int) -> None:
         parameters = on_the_surface(rig, neighbors)
     else:
         parameters = refined(fit.parameters.require_gradients(False, "cpu"), fit.rig, rig, neighbors)
+        fit.loose = LooseClothes.of(binding, rig.weights.dense_t.t(), rig.surface, parameters.offsets)
+        rig = Rig.build(fit.body, binding, fit.betas, fit.loose)
     if stage.level < 4 <= fit.level:  # coarse Gaussians are fat: to fill a silhouette they lie too far inside it
         parameters.offsets = on_the_surface(rig, neighbors).offsets
     fit.put_rig(rig)
@@ -288,12 +293,10 @@ def enter(fit: Fit, stage: Stage, number: int) -> None:
 
 
 def finish(fit: Fit) -> None:
-    """Let what hangs free move as one piece, and settle the colors, which ties smear where no frame shows them."""
+    """Settle the colors, which ties smear where no frame shows them."""
     assert fit.rig is not None and fit.parameters is not None
     p, rig = fit.parameters.require_gradients(False), fit.rig
     fit.parameters = p
-    fit.loose = LooseClothes.of(rig.binding, rig.weights.dense_t.t(), rig.surface, p.offsets.cpu())
-    fit.put_rig(Rig.build(fit.body, rig.binding, fit.betas, fit.loose))
     seen = look(fit, fit.level)
     places, drawn = rig.surface + p.offsets.cpu(), drawn_share(fit, fit.level)
     p.albedo = settled_colors(p.albedo.cpu(), drawn, seen, places, rig.normals).to(fit.config.device)
@@ -359,7 +362,7 @@ def run_stage(fit: Fit, watch: Watch, keeper: Keeper) -> None:
         keeper.keep(fit)
     if run.shape is not None:
         fit.betas = run.shape.detach().clone()
-        fit.put_rig(Rig.build(fit.body, fit.rig.binding, fit.betas))
+        fit.put_rig(Rig.build(fit.body, fit.rig.binding, fit.betas, fit.loose))
     fit.run = None
 
 

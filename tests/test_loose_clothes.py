@@ -12,7 +12,9 @@ from made_up_turn import BETAS, FRAMES, TINY, MadeUpTurn, make_turn
 from avatars.avatar import Avatar
 from avatars.binding import HEAD, spread_over
 from avatars.body import JOINT_NAMES, Body
-from avatars.fitting import Fit, finish, read_crops
+from avatars.fit_config import Stage
+from avatars.fit_state import put_state, state_of
+from avatars.fitting import Fit, enter, finish, read_crops
 from avatars.gaussian_parameters import on_the_surface
 from avatars.loose_clothes import LOOSE_M, LooseClothes
 from avatars.rig import Rig
@@ -111,14 +113,36 @@ def test_an_avatar_keeps_it_on_disk_and_in_other_shapes(
     assert torch.equal(taller.rig.weights.dense_t, avatar.rig.weights.dense_t)
 
 
-def test_the_end_of_a_fit_lets_skirts_go_and_colors_what_lies_behind(
-    capture: MadeUpTurn, body: Body, rig: Rig, skirt: torch.Tensor
-) -> None:
-    config = replace(TINY, n_gaussians=len(skirt))
+@pytest.fixture
+def fit(capture: MadeUpTurn, body: Body, rig: Rig) -> Fit:
+    """At the true poses and with Gaussians on the skin, as after a stage."""
+    config = replace(TINY, n_gaussians=len(rig.binding))
     crops, motion = read_crops(capture.video, capture, body, config)  # type: ignore[arg-type]
     fit = Fit.start(config, body, crops, list(range(FRAMES)), motion)
     fit.put_rig(rig)
-    fit.level, fit.parameters = 1, on_the_surface(rig, rig.neighbors())
+    fit.level, fit.parameters = 2, on_the_surface(rig, rig.neighbors())
+    return fit
+
+
+def test_a_stage_lets_the_skirts_of_the_stage_before_go_and_goes_on_so_after_a_kill(
+    capture: MadeUpTurn, body: Body, fit: Fit, skirt: torch.Tensor
+) -> None:
+    assert fit.parameters is not None and fit.rig is not None
+    fit.parameters.offsets = skirt.clone()
+    enter(fit, Stage(1, 1.0, 2), 1)
+    assert fit.loose is not None and fit.avatar().loose is fit.loose
+    again = Fit.start(fit.config, body, fit.crops, fit.train, fit.pose.motion)
+    put_state(again, state_of(fit))
+    assert again.rig is not None and again.ties is not None and fit.ties is not None
+    assert torch.equal(again.rig.weights.dense_t, fit.rig.weights.dense_t)
+    assert torch.equal(again.ties.neighbors, fit.ties.neighbors)
+    fit.parameters.offsets = torch.zeros_like(skirt)
+    enter(fit, Stage(1, 1.0, 2), 1)
+    assert fit.loose is None
+
+
+def test_the_end_of_a_fit_colors_what_lies_hidden_as_what_is_seen_there(fit: Fit, rig: Rig) -> None:
+    assert fit.parameters is not None
     upper = rig.surface[:, 1] > rig.surface[:, 1].mean()
     fit.parameters.albedo = torch.where(upper[:, None], torch.tensor([0.8, 0.3, 0.2]), torch.tensor([0.2, 0.4, 0.7]))
     chest = torch.nonzero(rig.weights.dense_t[JOINT_NAMES.index("spine3")] > 0.8).squeeze(-1)
@@ -128,9 +152,5 @@ def test_the_end_of_a_fit_lets_skirts_go_and_colors_what_lies_behind(
     fit.parameters.offsets[behind] = -0.02 * rig.normals[behind]
     fit.parameters.albedo[behind] = torch.tensor([0.0, 1.0, 0.0])
     finish(fit)
-    assert fit.loose is None
     off = (fit.parameters.albedo[behind] - torch.tensor([0.8, 0.3, 0.2])).abs().amax(1)
     assert off.quantile(0.75) < 0.06
-    fit.parameters.offsets = skirt.clone()
-    finish(fit)
-    assert fit.loose is not None and fit.avatar().loose is fit.loose
