@@ -1,4 +1,4 @@
-"""A fitted rig and its offsets in; joint weights that carry a skirt or an open coat as one piece, out.
+"""A fitted rig and its offsets in; joint weights that carry a skirt as one piece, out.
 
 A Gaussian moves as the skin right under it does. That tears what hangs free: of two neighbors on the front of a skirt
 one is bound to the left thigh, the other to the right one, and a step parts them. So weights far off the skin are those

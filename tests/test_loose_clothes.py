@@ -125,7 +125,7 @@ def fit(capture: MadeUpTurn, body: Body, rig: Rig) -> Fit:
 
 
 def test_a_stage_lets_the_skirts_of_the_stage_before_go_and_goes_on_so_after_a_kill(
-    capture: MadeUpTurn, body: Body, fit: Fit, skirt: torch.Tensor
+    body: Body, fit: Fit, skirt: torch.Tensor
 ) -> None:
     assert fit.parameters is not None and fit.rig is not None
     fit.parameters.offsets = skirt.clone()
