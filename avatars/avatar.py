@@ -25,6 +25,7 @@ from avatars.gaussians import Gaussians
 from avatars.loose_clothes import LooseClothes
 from avatars.motion import Motion
 from avatars.rig import PosedPoints, Rig
+from avatars.self_shadow import SelfShadow
 from avatars.shading import shading
 from avatars.work_folder import holds_only_work
 
@@ -53,6 +54,8 @@ class Avatar:
     """Offsets by pose, where the video varied it."""
     loose: LooseClothes | None = None
     """What hangs off the body and does not move as the skin under it does."""
+    self_shadow: bool = False
+    """Whether the albedo is free of the shadow that the body casts on itself (`SelfShadow`): lit, it is put on."""
     card: dict[str, Any] = field(default_factory=dict)
     """What made the avatar: source, settings, scores, licence, consent. Saved in avatar.json."""
 
@@ -63,6 +66,11 @@ class Avatar:
     def rig(self) -> Rig:
         """What posing needs of the body, computed once."""
         return Rig.build(self.body, self.binding, self.betas, self.loose)
+
+    @cached_property
+    def shadows(self) -> SelfShadow:
+        """What the body's shadow on itself needs, computed once."""
+        return SelfShadow.of(self.rig, self.betas)
 
     def canonical(self) -> Gaussians:
         """The Gaussians in the T-pose."""
@@ -107,8 +115,16 @@ class Avatar:
         points = self.points(posed)
         colors = self.albedo
         if lit:
-            colors = (colors * shading(points.normals, self.light)).clamp(0.0, 1.0)
+            colors = (colors * self.lit(points, posed)).clamp(0.0, 1.0)
         return Gaussians(points.means, points.quats, self.log_scales.exp(), self.opacity_logits.sigmoid(), colors)
+
+    def lit(self, points: PosedPoints, posed: PosedBody) -> Float[Tensor, "frames n 3"]:
+        """Factor of the capture's light on display-referred colors."""
+        gain = shading(points.normals, self.light)
+        if self.self_shadow:
+            shadow = self.shadows.spread(self.shadows.at_anchors(posed.A_world_rest, self.light))
+            gain = gain * shadow.to(gain.device).exp()[..., None]
+        return gain
 
     def points(self, posed: PosedBody) -> PosedPoints:
         """Centers, orientations and normals on a body whose joints are already placed."""
@@ -143,6 +159,7 @@ class Avatar:
             "n_gaussians": len(self),
             "body": {"name": self.body.path.name, "sha256": self.body.sha256},
             "betas": [round(float(b), 5) for b in self.betas],
+            "self_shadow": self.self_shadow,
         }
         write_json(folder / "avatar.json", head | self.card)
 
@@ -173,13 +190,14 @@ class Avatar:
             binding = Binding(*(tensors[f"binding.{name}"] for name in _BINDING))
             parameters = {name: tensors[name] for name in _TENSORS}
             parts = {"correctives": Correctives, "loose": LooseClothes}
-            extra = {
+            extra: dict[str, Any] = {
                 part: kind(**{f.name: tensors[f"{part}.{f.name}"] for f in fields(kind)})
                 for part, kind in parts.items()
                 if any(name.startswith(f"{part}.") for name in tensors)
             }
         except Exception as error:  # safetensors raises its own error, or KeyError for a name that is missing
             raise InputError(f"{folder / 'gaussians.safetensors'} cannot be read ({error}).") from None
+        extra["self_shadow"] = bool(card.get("self_shadow", False))
         card = {k: card[k] for k in card if k not in _HEAD}
         return Avatar(body=body, binding=binding, card=card, **extra, **parameters)
 
@@ -190,7 +208,7 @@ class Avatar:
 
 _TENSORS = ("betas", "offsets", "quats", "log_scales", "opacity_logits", "albedo", "light")
 _BINDING = ("corners", "barycentric", "region")
-_HEAD = {"schema", "made_by", "n_gaussians", "body", "betas"}
+_HEAD = {"schema", "made_by", "n_gaussians", "body", "betas", "self_shadow"}
 
 
 @contextmanager

@@ -23,9 +23,11 @@ def draw(
     exposure: Float[Tensor, "frames 3"],
     *,
     shade: bool = True,
+    shadow: Float[Tensor, "frames n"] | None = None,
     surface: Tensor | None = None,
 ) -> Render:
-    """The Gaussians on a posed body as the capture's camera sees them, in the capture's light and at its exposure.
+    """The Gaussians on a posed body as the capture's camera sees them, in the capture's light and at its exposure, in
+    the `shadow` that the body casts on itself (`SelfShadow`).
 
     `surface` stands in for the rig's own while betas are refined. Rig and Gaussians are on the device that is to draw,
     all else may be on the CPU.
@@ -33,7 +35,7 @@ def draw(
     device = p.offsets.device
     points = rig.pose(posed, p.offsets, p.quats, surface)
     light = p.light if shade else torch.zeros_like(p.light)
-    colors = shaded(p.albedo, points.normals, light, exposure.to(device))
+    colors = shaded(p.albedo, points.normals, light, exposure.to(device), None if shadow is None else shadow.to(device))
     return rasterize(
         Gaussians(points.means, points.quats, p.log_scales.exp(), p.opacity_logits.sigmoid(), colors), camera.to(device)
     )

@@ -73,7 +73,7 @@ class FitConfig:
     refine_pose: bool = True
     refine_shape: bool = True
     shading: bool = True
-    """Fit a smooth light in the capture's world and take it off the colors."""
+    """Fit a smooth light in the capture's world and take it off the colors, and the body's shadow on itself with it."""
     exposure: bool = True
     """Fit a gain per frame and channel and take it off the colors."""
     random_background: bool = True

@@ -17,6 +17,7 @@ from avatars.fit_stage import StageRun
 from avatars.gaussian_parameters import GaussianParameters
 from avatars.loose_clothes import LooseClothes
 from avatars.rig import Rig
+from avatars.self_shadow import SelfShadow
 from avatars.ties import Ties
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ def state_of(fit: Fit) -> dict[str, Any]:
         "parameters": {name: value.detach() for name, value in p.leaves().items()},
         "fit": {"betas": fit.betas, "trust": fit.trust, "level": fit.level, "losses": fit.losses},
         "hidden": fit.hidden,
+        "shadow": fit.shadow,
         "correctives": _tensors(fit.correctives),
         "loose": _tensors(fit.loose),
         "generator": fit.generator.get_state(),
@@ -84,6 +86,8 @@ def put_state(fit: Fit, state: dict[str, Any]) -> int:
     fit.loose = None if state["loose"] is None else LooseClothes(*state["loose"])
     rig = Rig.build(fit.body, binding, fit.betas, fit.loose)
     fit.put_rig(rig)
+    if (shadow := state["shadow"]) is not None:
+        fit.shadows, fit.shadow = SelfShadow.of(rig, fit.betas), shadow
     neighbors = Rig.build(fit.body, binding, fit.betas).neighbors()
     fit.ties = Ties.between(rig, neighbors, fit.config.weights, fit.trust).to(device)
     number = state["stage"]["number"]

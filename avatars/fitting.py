@@ -42,6 +42,7 @@ from avatars.progress import StageClock, progress
 from avatars.rasterizer import rasterize
 from avatars.rig import Rig
 from avatars.row_adam import RowAdam
+from avatars.self_shadow import SelfShadow
 from avatars.shading import shading
 from avatars.threads import torch_on_one_thread
 from avatars.ties import Ties
@@ -108,6 +109,10 @@ class Fit:
     """Of the last stage, where the clip teaches any; on the device that draws, but for what makes codes of poses."""
     loose: LooseClothes | None = None
     """As the stage before left it; None in the first."""
+    shadows: SelfShadow | None = None
+    """Of the stage's Gaussians; None where no light is fitted."""
+    shadow: Tensor | None = None
+    """What the body hides from itself in training frames (rows, anchors), as the stage began: poses change little."""
     coverage: float = 0.0
     hidden: list[Tensor] = field(default_factory=list)
     """By crop, where something passes before the person (height, width), bool; empty before anyone looked."""
@@ -154,8 +159,18 @@ class Fit:
         found = self.correctives
         if found is not None:
             found = replace(found, directions=found.directions.detach().cpu().clone())
-        extra = {"correctives": found, "loose": self.loose}
+        extra = {"correctives": found, "loose": self.loose, "self_shadow": self.config.shading}
         return Avatar(self.body, self.betas.clone(), self.rig.binding, **leaves, **extra)  # type: ignore[arg-type]
+
+    def shadow_in(self, posed: PosedBody) -> Tensor | None:
+        """What the body hides from itself in those poses (frames, n), as `shaded` takes it."""
+        if self.shadows is None or self.parameters is None:
+            return None
+        return self.shadows.spread(self.shadows.at_anchors(posed.A_world_rest, self.parameters.light))
+
+    def shadow_of(self, rows: Tensor) -> Tensor | None:
+        """The same of training frames, as the stage began."""
+        return None if self.shadows is None or self.shadow is None else self.shadows.spread(self.shadow[rows])
 
     def worn(self, p: GaussianParameters, posed: PosedBody) -> GaussianParameters:
         """The Gaussians as they are in those poses: with an offset for every frame where there are correctives."""
@@ -281,6 +296,11 @@ def enter(fit: Fit, stage: Stage, number: int) -> None:
         parameters.offsets = on_the_surface(rig, neighbors).offsets
     fit.put_rig(rig)
     fit.parameters, fit.level = parameters.require_gradients(False, fit.config.device), stage.level
+    if fit.config.shading:
+        fit.shadows = SelfShadow.of(rig, fit.betas)
+        everyone = torch.arange(len(fit.train))
+        posed = fit.pose.pose(fit.body, fit.betas, everyone, fit.pose.corrections.values)
+        fit.shadow = fit.shadows.at_anchors(posed.A_world_rest, parameters.light)
     seen = look(fit, stage.level)
     if fit.config.color_init:
         parameters.albedo = fill_unseen(seen, rig.surface, rig.normals).clamp(0, 1)
@@ -342,6 +362,8 @@ def _sighting(fit: Fit, row: int, level: int) -> Sighting:
     points = fit.drawn_rig.pose(posed, fit.worn(p, posed).offsets, p.quats)
     gaussians = Gaussians(points.means, points.quats, p.log_scales.exp(), p.opacity_logits.sigmoid(), p.albedo)
     gain = shading(points.normals, p.light)[0].cpu() * fit.exposure.values[row].exp()
+    if (shadow := fit.shadow_of(rows)) is not None:
+        gain = gain * shadow[0].exp()[:, None]
     depth_m = rasterize(gaussians, crop.camera.to(p.offsets.device)).depth_m[0, 0].cpu()
     return Sighting(crop, points.means[0].cpu(), points.normals[0].t().cpu(), depth_m, gain)
 
@@ -377,7 +399,8 @@ def _iterate(fit: Fit, run: StageRun, rows: Tensor, rate: float) -> float:
     surface = None if run.shape is None else rig.binding.interpolate(fit.body.shaped(run.shape)[0])
     posed = fit.pose.pose(fit.body, betas, rows, correction)
     worn = fit.worn(p, posed)
-    render = draw(fit.drawn_rig, worn, posed, crops.camera, exposure, shade=config.shading, surface=surface)
+    lit = {"shade": config.shading, "shadow": fit.shadow_of(rows)}
+    render = draw(fit.drawn_rig, worn, posed, crops.camera, exposure, surface=surface, **lit)
     dice = torch.rand(3, generator=fit.generator)
     colors = torch.rand(len(rows), 3, generator=fit.generator) * float(config.random_background)
     w, shift = config.weights, (int(dice[1] * 4), int(dice[2] * 4))

@@ -18,7 +18,6 @@ from avatars.motion import Motion
 from avatars.rasterizer import rasterize
 from avatars.rasterizer.cpu import frame_bytes
 from avatars.rotations import axis_angle_from_matrix, matrix_from_axis_angle, matrix_from_quaternion
-from avatars.shading import shading
 from avatars.variation import reshaped
 
 
@@ -79,7 +78,7 @@ class LiveView:
         points = avatar.points(posed)
         factor = lamp(points.normals, s.light)[0]
         if s.light.capture:
-            factor = factor * shading(points.normals, avatar.light)[0]
+            factor = factor * avatar.lit(points, posed)[0]
         colors = (avatar.albedo * factor).clamp(0, 1)
         return Gaussians(points.means, points.quats, avatar.log_scales.exp(), avatar.opacity_logits.sigmoid(), colors)
 

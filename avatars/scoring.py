@@ -128,13 +128,16 @@ def pose_fitted(fit: Fit, here: Motion, crops: list[int], exposures: Float[Tenso
     frozen, rows = fit.parameters.require_gradients(False), torch.arange(len(crops))
     pose, black = PoseRefinement.of(here, apart=True), torch.zeros(len(crops), 3)
     how = Comparison(over_plate=True, ssim_weight=fit.config.weights.ssim, mask_weight=fit.config.weights.mask)
+    with torch.no_grad():
+        posed = pose.pose(fit.body, fit.betas, rows, pose.corrections.values)
+    lit = {"shade": fit.config.shading, "shadow": fit.shadow_in(posed)}
     for level, iterations, first, last in POSE_STEPS:
         crop = fit.crops.take_bytes(crops, level)
         for step in range(iterations):
             correction = pose.corrections.leaf(rows)
             posed = pose.pose(fit.body, fit.betas, rows, correction)
             worn = fit.worn(frozen, posed)
-            render = draw(fit.drawn_rig, worn, posed, crop.camera, exposures, shade=fit.config.shading)
+            render = draw(fit.drawn_rig, worn, posed, crop.camera, exposures, **lit)
             crop_difference(render, crop, black, how).backward()
             assert correction.grad is not None
             even = even_step(fit.rig, frozen.offsets, posed, crop.camera, correction.grad)
@@ -148,7 +151,8 @@ def _drawn(fit: Fit, refinement: PoseRefinement, row: int, crop: Crops, exposure
     rows = torch.tensor([row])
     posed = refinement.pose(fit.body, fit.betas, rows, refinement.corrections.values[rows])
     worn = fit.worn(fit.parameters, posed)
-    return draw(fit.drawn_rig, worn, posed, crop.camera, exposure, shade=fit.config.shading).to("cpu")
+    lit = {"shade": fit.config.shading, "shadow": fit.shadow_in(posed)}
+    return draw(fit.drawn_rig, worn, posed, crop.camera, exposure, **lit).to("cpu")
 
 
 def score_frame(render: Render, crop: Crops) -> FrameScore:

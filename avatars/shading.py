@@ -38,18 +38,21 @@ def shaded(
     normals: Float[Tensor, "frames 3 n"],
     light: Float[Tensor, "8 3"],
     exposure: Float[Tensor, "frames 3"],
+    shadow: Float[Tensor, "frames n"] | None = None,
 ) -> Float[Tensor, "frames n 3"]:
-    """Colors in a light and at each frame's exposure (logarithm of the gain). Normals get no gradient.
+    """Colors in a light, at each frame's exposure and in shadow (logarithms of gains). Normals and shadow get no
+    gradient.
 
     On the CPU our C++ does it, float32 only; as array operations it costs more than skinning. Raises InputError for
     another dtype on the CPU.
     """
     if in_cpp(albedo):
-        for name, tensor in (("albedo", albedo), ("normals", normals), ("light", light), ("exposure", exposure)):
-            if tensor.dtype != torch.float32:
+        named = {"albedo": albedo, "normals": normals, "light": light, "exposure": exposure, "shadow": shadow}
+        for name, tensor in named.items():
+            if tensor is not None and tensor.dtype != torch.float32:
                 raise InputError(f"Shading on the CPU takes float32; {name} is {tensor.dtype}. Use `.float()`.")
-        return _Shaded.apply(albedo, normals, light, exposure)  # type: ignore[return-value]
-    return shaded_reference(albedo, normals, light, exposure)
+        return _Shaded.apply(albedo, normals, light, exposure, shadow)  # type: ignore[return-value]
+    return shaded_reference(albedo, normals, light, exposure, shadow)
 
 
 def shaded_reference(
@@ -57,17 +60,21 @@ def shaded_reference(
     normals: Float[Tensor, "frames 3 n"],
     light: Float[Tensor, "8 3"],
     exposure: Float[Tensor, "frames 3"],
+    shadow: Float[Tensor, "frames n"] | None = None,
 ) -> Float[Tensor, "frames n 3"]:
     """What `shaded` does, in plain PyTorch: any device, any floating dtype."""
-    return albedo[None] * shading(normals, light) * exposure.exp()[:, None]
+    colors = albedo[None] * shading(normals, light) * exposure.exp()[:, None]
+    return colors if shadow is None else colors * shadow.exp()[..., None]
 
 
 class _Shaded(torch.autograd.Function):
     """All frames as one autograd node."""
 
     @staticmethod
-    def forward(ctx: Any, *inputs: Tensor) -> Tensor:
-        albedo, normals, *_ = tensors = tuple(t.detach().contiguous() for t in inputs)
+    def forward(ctx: Any, *inputs: Tensor | None) -> Tensor:
+        tensors = tuple(None if t is None else t.detach().contiguous() for t in inputs)
+        albedo, normals, *_ = tensors
+        assert albedo is not None and normals is not None
         colors = empty((len(normals), len(albedo), 3))
         for frame in range(len(normals)):
             extension().shade(*_frame_arguments(tensors, frame), address_of(colors, frame), kernel_threads())
@@ -77,7 +84,7 @@ class _Shaded(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, v_colors: Tensor) -> tuple[Tensor | None, ...]:
-        albedo, normals, _, _ = tensors = ctx.saved_tensors
+        albedo, normals, *_ = tensors = ctx.saved_tensors
         v_colors, v_albedo = v_colors.contiguous(), empty(albedo.shape)
         sums = torch.empty(len(normals), N_COEFFICIENTS + 1, 3)
         for frame in range(len(normals)):
@@ -85,10 +92,13 @@ class _Shaded(torch.autograd.Function):
             extension().shade_backward(
                 *_frame_arguments(tensors, frame), arriving, v_albedo.data_ptr(), frame > 0, sum_here, kernel_threads()
             )
-        return v_albedo, None, sums[:, :-1].sum(0), sums[:, -1]
+        return v_albedo, None, sums[:, :-1].sum(0), sums[:, -1], None
 
 
-def _frame_arguments(tensors: tuple[Tensor, ...], frame: int) -> tuple[int, ...]:
-    albedo, normals, light, exposure = tensors
-    places = (address_of(normals, frame), light.data_ptr(), exposure[frame].data_ptr(), albedo.data_ptr())
-    return (*places, len(albedo))
+def _frame_arguments(tensors: tuple[Tensor | None, ...], frame: int) -> tuple[int, ...]:
+    albedo, normals, light, exposure, shadow = tensors
+    assert albedo is not None and normals is not None and light is not None and exposure is not None
+    dark = 0 if shadow is None else address_of(shadow, frame)
+    return (
+        address_of(normals, frame), light.data_ptr(), exposure[frame].data_ptr(), dark, albedo.data_ptr(), len(albedo),
+    )  # fmt: skip

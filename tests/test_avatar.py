@@ -132,6 +132,18 @@ def test_an_avatar_comes_back_from_disk_as_it_was(avatar: Avatar, body: Body, tm
     assert torch.equal(a.means, b.means) and torch.equal(a.quats, b.quats) and torch.equal(a.colors, b.colors)
 
 
+def test_an_avatar_shadows_itself_in_its_own_light_alone_and_from_disk_too(
+    avatar: Avatar, body: Body, tmp_path: Path
+) -> None:
+    shadowed, moved = replace(avatar, self_shadow=True), motion(body)
+    assert torch.equal(shadowed.posed(moved).colors, avatar.posed(moved).colors)
+    plain, dark = avatar.posed(moved, lit=True).colors, shadowed.posed(moved, lit=True).colors
+    assert bool((dark <= plain + 1e-6).all()) and float((plain - dark).max()) > 0.02
+    found = Avatar.load(shadowed.save(tmp_path / "shadowed"), body)
+    assert found.self_shadow and found.card == avatar.card
+    assert torch.equal(found.posed(moved, lit=True).colors, dark)
+
+
 def test_nothing_that_exists_is_overwritten(avatar: Avatar, tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").write_text("years of work")

@@ -19,12 +19,16 @@ def inputs(frames: int) -> list[torch.Tensor]:
 
 
 @pytest.mark.parametrize("frames", [1, 3])
-def test_shading_agrees_with_plain_pytorch_in_values_and_gradients(frames: int, instruction_set: str) -> None:
+@pytest.mark.parametrize("in_shadow", [False, True])
+def test_shading_agrees_with_plain_pytorch_in_values_and_gradients(
+    frames: int, in_shadow: bool, instruction_set: str
+) -> None:
     results = []
+    shadow = -torch.rand(frames, N, generator=torch.Generator().manual_seed(1)) if in_shadow else None
     for function in (shaded, shaded_reference):
         albedo, normals, light, exposure = inputs(frames)
         leaves = [t.requires_grad_() for t in (albedo, light, exposure)]
-        colors = function(albedo, normals, light, exposure)
+        colors = function(albedo, normals, light, exposure, shadow)
         (colors * colors.detach().sin()).sum().backward()
         results.append([colors, *(leaf.grad for leaf in leaves)])
     for ours, expected in zip(*results, strict=True):

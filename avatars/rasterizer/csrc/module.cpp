@@ -90,13 +90,14 @@ void skin_backward(Address joints, Address begins, Address moved_by, Address wei
                                {at(v_means), at(v_turned), at(v_joints), at(v_rest), at(v_quats), add_quats}, threads);
 }
 
-void shade(Address normals, Address light, Address exposure, Address albedo, int64_t n, Address colors, int threads) {
-    splat::shade_frame({at(normals), at(light), at(exposure), at(albedo), n}, at(colors), threads);
+void shade(Address normals, Address light, Address exposure, Address shadow, Address albedo, int64_t n, Address colors,
+           int threads) {
+    splat::shade_frame({at(normals), at(light), at(exposure), at(shadow), at(albedo), n}, at(colors), threads);
 }
 
-void shade_backward(Address normals, Address light, Address exposure, Address albedo, int64_t n, Address v_colors,
-                    Address v_albedo, bool add_albedo, Address v_light, int threads) {
-    splat::shade_frame_backward({at(normals), at(light), at(exposure), at(albedo), n},
+void shade_backward(Address normals, Address light, Address exposure, Address shadow, Address albedo, int64_t n,
+                    Address v_colors, Address v_albedo, bool add_albedo, Address v_light, int threads) {
+    splat::shade_frame_backward({at(normals), at(light), at(exposure), at(shadow), at(albedo), n},
                                 {at(v_colors), at(v_albedo), add_albedo, at(v_light)}, threads);
 }
 

@@ -30,13 +30,15 @@ inline float power_of_two(float x) {
 inline void shade_group(const Shade& s, int64_t first, int count, ShadeGroup& g) {
     alignas(64) float normal[3][kLanes] = {};
     for (int k = 0; k < 3; ++k) std::memcpy(normal[k], s.normals + k * s.n + first, sizeof(float) * count);
+    alignas(64) float shadow[kLanes] = {};
+    if (s.shadow) std::memcpy(shadow, s.shadow + first, sizeof(float) * count);
 #pragma omp simd
     for (int i = 0; i < kLanes; ++i) {
         const float x = normal[0][i], y = normal[1][i], z = normal[2][i];
         const float h[kHarmonics] = {x, y, z, 2 * x * y, 2 * y * z, 2 * x * z, 1.5f * z * z - 0.5f, x * x - y * y};
         for (int k = 0; k < kHarmonics; ++k) g.harmonics[k][i] = h[k];
         for (int c = 0; c < 3; ++c) {
-            float sum = s.exposure[c];
+            float sum = s.exposure[c] + shadow[i];
             for (int k = 0; k < kHarmonics; ++k) sum += s.light[3 * k + c] * h[k];
             sum *= kLog2E;
             sum = sum < 100.0f ? sum : 100.0f;

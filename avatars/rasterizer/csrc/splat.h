@@ -108,12 +108,14 @@ struct SkinGradient {
     bool add_quats;  // to what is there, or replace it
 };
 
-// The light that a capture was filmed in, one frame: colors are albedo times exp(harmonics(normal) . light + exposure).
+// The light that a capture was filmed in, one frame: colors are albedo times
+// exp(harmonics(normal) . light + exposure + shadow).
 constexpr int kHarmonics = 8;
 struct Shade {
     const float* normals;   // 3 x n, world
     const float* light;     // kHarmonics x 3
     const float* exposure;  // 3
+    const float* shadow;    // n, or null
     const float* albedo;    // n x 3
     int64_t n;
 };
