@@ -128,10 +128,11 @@ bool run_skin(int64_t n, int n_joints, int threads) {
 bool run_shade(int64_t n, int threads) {
     std::mt19937 random(8);
     std::uniform_real_distribution<float> uniform;
-    Floats normals(3 * n), albedo(3 * n), light(24), exposure(3), colors(3 * n), v_albedo(3 * n), v_light(27);
-    for (Floats* each : {&normals, &albedo, &light, &exposure})
+    Floats normals(3 * n), albedo(3 * n), light(24), exposure(3), shadow(n), colors(3 * n), v_albedo(3 * n), v_light(27);
+    for (Floats* each : {&normals, &albedo, &light, &exposure, &shadow})
         for (float& x : *each) x = uniform(random);
-    const splat::Shade shade{normals.data(), light.data(), exposure.data(), albedo.data(), n};
+    const float* dark = n % 2 ? shadow.data() : nullptr;
+    const splat::Shade shade{normals.data(), light.data(), exposure.data(), dark, albedo.data(), n};
     splat::shade_frame(shade, colors.data(), threads);
     splat::shade_frame_backward(shade, {colors.data(), v_albedo.data(), n % 2 == 0, v_light.data()}, threads);
     for (float value : v_light)
