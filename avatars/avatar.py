@@ -82,11 +82,12 @@ class Avatar:
             self.albedo,
         )
 
-    def posed(self, motion: Motion, *, lit: bool = False) -> Gaussians:
+    def posed(self, motion: Motion, *, lit: bool = False, shadowed: bool = False) -> Gaussians:
         """The Gaussians for every frame of `motion`, in its world, on the avatar's own betas.
 
         Means and quaternions gain a leading frames dimension; scales, opacities and colors are shared by all frames,
-        unless `lit`, which shades the albedo with the capture's light (right in the capture's own world only).
+        unless `lit`, which shades the albedo with the capture's light (right in the capture's own world only), or
+        `shadowed`, which puts the shadow that the body casts on itself in an even light on it, as other lights need.
         Raises InputError when a frame is marked invalid: take `motion[motion.valid]`.
         """
         if not bool(motion.valid.all()):
@@ -98,7 +99,7 @@ class Avatar:
         here = self.offsets.device
         expression = motion.expression.to(here) if bool(motion.expression.any()) else None
         posed = self.body.pose(motion.poses.to(here), self.betas, motion.transl.to(here), expression)
-        return self.posed_with(posed, lit=lit)
+        return self.posed_with(posed, lit=lit, shadowed=shadowed)
 
     def to(self, device: torch.device | str) -> Avatar:
         """The avatar with its tensors, and its body's, on `device`."""
@@ -110,21 +111,27 @@ class Avatar:
         )  # where cached_property keeps it
         return moved
 
-    def posed_with(self, posed: PosedBody, *, lit: bool = False) -> Gaussians:
+    def posed_with(self, posed: PosedBody, *, lit: bool = False, shadowed: bool = False) -> Gaussians:
         """`posed` for a body whose joints are already placed (with the avatar's betas)."""
         points = self.points(posed)
         colors = self.albedo
         if lit:
             colors = (colors * self.lit(points, posed)).clamp(0.0, 1.0)
+        elif shadowed and self.self_shadow:
+            colors = colors * self.shadow(posed)[..., None]
         return Gaussians(points.means, points.quats, self.log_scales.exp(), self.opacity_logits.sigmoid(), colors)
 
     def lit(self, points: PosedPoints, posed: PosedBody) -> Float[Tensor, "frames n 3"]:
         """Factor of the capture's light on display-referred colors."""
         gain = shading(points.normals, self.light)
         if self.self_shadow:
-            shadow = self.shadows.spread(self.shadows.at_anchors(posed.A_world_rest, self.light))
-            gain = gain * shadow.to(gain.device).exp()[..., None]
+            gain = gain * self.shadow(posed, self.light)[..., None]
         return gain
+
+    def shadow(self, posed: PosedBody, light: Float[Tensor, "8 3"] | None = None) -> Float[Tensor, "frames n"]:
+        """Factor on display-referred colors of what the body hides from itself, in an even light for None."""
+        light = torch.zeros_like(self.light) if light is None else light
+        return self.shadows.spread(self.shadows.at_anchors(posed.A_world_rest, light)).exp().to(self.albedo.device)
 
     def points(self, posed: PosedBody) -> PosedPoints:
         """Centers, orientations and normals on a body whose joints are already placed."""

@@ -79,6 +79,8 @@ class LiveView:
         factor = lamp(points.normals, s.light)[0]
         if s.light.capture:
             factor = factor * avatar.lit(points, posed)[0]
+        elif avatar.self_shadow:
+            factor = factor * avatar.shadow(posed)[0, :, None]
         colors = (avatar.albedo * factor).clamp(0, 1)
         return Gaussians(points.means, points.quats, avatar.log_scales.exp(), avatar.opacity_logits.sigmoid(), colors)
 

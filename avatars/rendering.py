@@ -79,7 +79,7 @@ def draw_frame(
     avatar: Avatar, motion: Motion, camera: Camera, background: Tensor, *, lit: bool = False
 ) -> UInt8[np.ndarray, "height width 3"]:
     """One frame (a motion of length 1) over a color (3, 1, 1) or an image (3, height, width)."""
-    render = rasterize(avatar.posed(motion, lit=lit), camera)
+    render = rasterize(avatar.posed(motion, lit=lit, shadowed=True), camera)
     return frame_bytes(render, background.expand(3, *camera.size_hw))
 
 
@@ -112,7 +112,7 @@ def stream_frames(
     for start in range(0, len(motion), batch):
         some = slice(start, start + batch)
         poses = camera.T_cam_world if len(camera.T_cam_world) == 1 else camera.T_cam_world[some]
-        render = rasterize(avatar.posed(motion[some]), replace(camera, T_cam_world=poses))
+        render = rasterize(avatar.posed(motion[some], shadowed=True), replace(camera, T_cam_world=poses))
         if device.type == "cpu":
             yield from (frame_bytes(render, background, i) for i in range(len(render.rgb)))
             continue

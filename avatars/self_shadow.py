@@ -12,24 +12,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Int32
 from torch import Tensor
 
 from avatars.body import Body
+from avatars.rasterizer.cpu import address_of, empty, extension
 from avatars.rig import Rig
-from avatars.shading import harmonics
+from avatars.threads import kernel_threads
 
 STRENGTH = 0.7
 """Logarithm of the darkening where all light is taken, of display-referred colors. From true poses two people score
 0.2 and 0.5 dB more on held-out frames than without, 0.5 and 0.8 in new poses; at half of it, and at 1.0, less."""
 ANCHORS = 1500
 """Points at which it is computed; the others lie between them."""
-BRIGHTEST = 4.0
-"""How many times as bright as a point's own light the hidden one counts at most."""
+BRIGHTEST, MOST = 4.0, 0.9
+"""How many times as bright as a point's own light the hidden one counts at most; what one sphere hides at most."""
 NORMALS_APART_M = 0.05
 """How far apart anchors count whose normals differ by one."""
-CHUNK = 8
-"""Frames at a time."""
 LIMBS = ((1, 4), (2, 5), (4, 7), (5, 8), (16, 18), (17, 19), (18, 20), (19, 21))
 """Joints at both ends."""
 SPHERES_PER_LIMB = 4
@@ -52,9 +51,9 @@ class SelfShadow:
     normals: Float[Tensor, "anchors 3"]
     weights: Float[Tensor, "anchors joints"]
     """Skin weights."""
-    hides: Float[Tensor, "anchors spheres"]
+    hides: Float[Tensor, "spheres anchors"]
     """0 where sphere and anchor belong to one limb."""
-    near: Int[Tensor, "n 3"]
+    near: Int32[Tensor, "n 3"]
     """Anchors near each point, and how much each counts."""
     share: Float[Tensor, "n 3"]
 
@@ -69,44 +68,44 @@ class SelfShadow:
         places = torch.cat([surface, NORMALS_APART_M * rest_normals], -1)
         distance, near = KDTree(places[chosen].numpy()).query(places.numpy(), k=3, workers=-1)
         share = 1.0 / (torch.from_numpy(distance).float() + 1e-4)
-        hides = (_limb(weights[chosen])[:, None] != _owner(bones)[None]).float()
+        hides = (_owner(bones)[:, None] != _limb(weights[chosen])[None]).float()
         return SelfShadow(
             centers, radii_m, bones, surface[chosen], rest_normals[chosen], weights[chosen].contiguous(), hides,
-            torch.from_numpy(near), share / share.sum(1, keepdim=True),
+            torch.from_numpy(near).int(), share / share.sum(1, keepdim=True),
         )  # fmt: skip
 
     @torch.no_grad()
     def at_anchors(
         self, A_world_rest: Float[Tensor, "frames joints 3 4"], light: Float[Tensor, "8 3"]
     ) -> Float[Tensor, "frames anchors"]:
-        """Logarithm (at most 0) of the factor on display-referred colors, in a light as `shading.shading` takes it."""
-        A, gray = A_world_rest.detach().cpu(), light.detach().cpu().mean(1)
-        return torch.cat([self._some(part, gray) for part in A.split(CHUNK)])
+        """Logarithm (at most 0) of the factor on display-referred colors, in a light as `shading.shading` takes it.
 
-    def _some(
-        self, A: Float[Tensor, "frames joints 3 4"], gray: Float[Tensor, " 8"]
-    ) -> Float[Tensor, "frames anchors"]:
+        Our C++ does it, float32, on the CPU wherever the body is: 0.4 ms a frame, a tenth of array operations' time.
+        """
+        A, gray = A_world_rest.detach().cpu(), light.detach().cpu().float().mean(1)
         frames = len(A)
         blend = (self.weights @ A.reshape(frames, -1, 12)).view(frames, -1, 3, 4)
-        points = (blend[..., :3] @ self.anchors[..., None])[..., 0] + blend[..., 3]
-        normals = torch.nn.functional.normalize((blend[..., :3] @ self.normals[..., None])[..., 0], dim=-1)
-        bones = A[:, self.bones]
-        centers = (bones[..., :3] @ self.centers[..., None])[..., 0] + bones[..., 3]
-        towards = centers[:, None] - points[:, :, None]
-        distance = towards.norm(dim=-1).clamp_min(1e-6)
-        towards = towards / distance[..., None]
-        cosine = (towards * normals[:, :, None]).sum(-1)
-        sine = (self.radii_m / distance).clamp_max(1.0)  # of half the sphere's angle
-        above = torch.where(cosine > sine, cosine, (cosine + sine).clamp_min(0).square() / (4 * sine))
-        from_there = (harmonics(towards.flatten(1, 2).mT).mT @ gray).view(distance.shape)
-        own = (harmonics(normals.mT).mT @ gray)[..., None]
-        brightness = (from_there - own).exp().clamp_max(BRIGHTEST)
-        hidden = (above * sine.square() * self.hides * brightness).clamp_max(0.9)
-        return -STRENGTH * (1 - (1 - hidden).prod(-1))
+        points = ((blend[..., :3] * self.anchors[:, None]).sum(-1) + blend[..., 3]).mT.contiguous()
+        normals = torch.nn.functional.normalize((blend[..., :3] * self.normals[:, None]).sum(-1), dim=-1)
+        normals, bones = normals.mT.contiguous(), A[:, self.bones]
+        centers = ((bones[..., :3] * self.centers[:, None]).sum(-1) + bones[..., 3]).contiguous()
+        out = torch.empty(frames, len(self.anchors))
+        for frame in range(frames):
+            extension().self_shadow(
+                *(address_of(t, frame) for t in (points, normals, centers)),
+                *(t.data_ptr() for t in (self.radii_m, self.hides, gray)),
+                *(STRENGTH, BRIGHTEST, MOST, len(self.anchors), len(self.radii_m)),
+                *(address_of(out, frame), kernel_threads()),
+            )
+        return out
 
     def spread(self, values: Float[Tensor, "frames anchors"]) -> Float[Tensor, "frames n"]:
         """To all points."""
-        return (values[:, self.near] * self.share).sum(-1)
+        values, out = values.contiguous(), empty((len(values), len(self.near)))
+        for frame in range(len(values)):
+            places = (address_of(values, frame), self.near.data_ptr(), self.share.data_ptr())
+            extension().spread(*places, len(self.near), address_of(out, frame), kernel_threads())
+        return out
 
 
 def _limb(weights: Float[Tensor, "n joints"]) -> Int[Tensor, " n"]:

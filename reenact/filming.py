@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -225,9 +225,9 @@ def _posed_frames(avatar: Avatar, motion: Motion, film: Film, clock: StageClock)
     chunk_frames = CHUNK_FRAMES if each == 1 else each
     for first in range(0, len(motion), chunk_frames):
         with clock.stage("pose"):
-            chunk = avatar.posed(motion[first : first + chunk_frames])
+            chunk = avatar.posed(motion[first : first + chunk_frames], shadowed=True)
         if each > 1:
-            yield chunk
+            yield replace(chunk, colors=_of_frame(chunk.colors, each // 2, 2))
             continue
         for i in range(chunk.means.shape[0]):
             yield Gaussians(

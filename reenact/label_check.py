@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -171,8 +171,9 @@ def _posed(avatar: Avatar, motion: Motion, plan: Plan, index: int) -> Gaussians:
     """The avatar at a frame, or at its subframes."""
     film = plan.batch.film
     each = 1 if film.shutter <= 0 else film.subframes
-    g = avatar.posed(exposed(motion, film)[index * each : (index + 1) * each])
-    return g if each > 1 else Gaussians(g.means[0], g.quats[0], g.scales, g.opacities, g.colors)
+    g = avatar.posed(exposed(motion, film)[index * each : (index + 1) * each], shadowed=True)
+    colors = g.colors[each // 2] if g.colors.ndim == 3 else g.colors
+    return replace(g, colors=colors) if each > 1 else Gaussians(g.means[0], g.quats[0], g.scales, g.opacities, colors)
 
 
 def _joint_px(motion: Motion, data: dict[str, np.ndarray], body: Body) -> float:

@@ -140,6 +140,24 @@ bool run_shade(int64_t n, int threads) {
     return true;
 }
 
+bool run_self_shadow(int64_t n, int spheres, bool even) {
+    std::mt19937 random(9);
+    std::normal_distribution<float> normal;
+    Floats points(3 * n), normals(3 * n), centers(3 * spheres), radii(spheres, 0.1f), hides(n * spheres, 1.0f), light(8);
+    Floats out(n), share(3 * n, 0.3f), between(n);
+    for (Floats* each : {&points, &normals, &centers})
+        for (float& x : *each) x = normal(random);
+    if (!even) light[3] = 0.4f;
+    const std::vector<int32_t> near(3 * n, static_cast<int32_t>(n) - 1);
+    splat::self_shadow_frame({points.data(), normals.data(), centers.data(), radii.data(), hides.data(), light.data(), 0.5f,
+                              4.0f, 0.9f, n, spheres},
+                             out.data(), 3);
+    splat::spread(out.data(), near.data(), share.data(), n, between.data(), 3);
+    for (float value : between)
+        if (!std::isfinite(value)) return false;
+    return true;
+}
+
 bool run_joints(int frames, int rest_frames, bool moved) {
     std::mt19937 random(9);
     std::normal_distribution<float> normal;
@@ -201,6 +219,8 @@ int main() {
     }
     for (int frames : {0, 1, 3})
         for (int rest_frames : {1, 3}) failures += !run_joints(frames, rest_frames, frames == 3), ++runs;
+    for (int64_t n : {0, 1, 1500})
+        for (int spheres : {0, 43}) failures += !run_self_shadow(n, spheres, n == 1), ++runs;
     for (int64_t count : {0, 1, 40000}) failures += !run_adam(count), ++runs;
     std::printf("%d runs, %d failures\n", runs, failures);
     return failures != 0;

@@ -139,6 +139,9 @@ def test_an_avatar_shadows_itself_in_its_own_light_alone_and_from_disk_too(
     assert torch.equal(shadowed.posed(moved).colors, avatar.posed(moved).colors)
     plain, dark = avatar.posed(moved, lit=True).colors, shadowed.posed(moved, lit=True).colors
     assert bool((dark <= plain + 1e-6).all()) and float((plain - dark).max()) > 0.02
+    even = shadowed.posed(moved, shadowed=True).colors / avatar.albedo.clamp_min(1e-3)
+    assert even.shape == plain.shape and bool((even <= 1 + 1e-5).all()) and float(even.min()) < 0.95
+    assert torch.equal(avatar.posed(moved, shadowed=True).colors, avatar.albedo)
     found = Avatar.load(shadowed.save(tmp_path / "shadowed"), body)
     assert found.self_shadow and found.card == avatar.card
     assert torch.equal(found.posed(moved, lit=True).colors, dark)

@@ -11,7 +11,8 @@ import torch
 from avatars.binding import spread_over
 from avatars.body import JOINT_NAMES, Body
 from avatars.rig import Rig
-from avatars.self_shadow import STRENGTH, SelfShadow
+from avatars.self_shadow import BRIGHTEST, MOST, STRENGTH, SelfShadow
+from avatars.shading import harmonics
 
 DARK = torch.zeros(8, 3)
 
@@ -32,7 +33,7 @@ def one_sphere(center: tuple[float, float, float], radius_m: float) -> SelfShado
     """Over one point at the origin that faces up."""
     return SelfShadow(
         torch.tensor([center]), torch.tensor([radius_m]), torch.tensor([0]), torch.zeros(1, 3),
-        torch.tensor([[0.0, 1, 0]]), torch.ones(1, 1), torch.ones(1, 1), torch.zeros(1, 3, dtype=torch.long),
+        torch.tensor([[0.0, 1, 0]]), torch.ones(1, 1), torch.ones(1, 1), torch.zeros(1, 3, dtype=torch.int32),
         torch.full((1, 3), 1 / 3),
     )  # fmt: skip
 
@@ -46,6 +47,36 @@ def posed(rig: Rig, **turns: tuple[float, float, float]) -> torch.Tensor:
     for joint, axis_angle in turns.items():
         poses[0, JOINT_NAMES.index(joint)] = torch.tensor(axis_angle)
     return rig.body.pose(poses, torch.zeros(rig.body.n_betas)).A_world_rest
+
+
+def hidden(shadows: SelfShadow, A_world_rest: torch.Tensor, light: torch.Tensor) -> torch.Tensor:
+    """What `SelfShadow.at_anchors` says, in plain PyTorch."""
+    blend = torch.einsum("aj,fjkl->fakl", shadows.weights, A_world_rest)
+    points = (blend[..., :3] @ shadows.anchors[..., None])[..., 0] + blend[..., 3]
+    normals = torch.nn.functional.normalize((blend[..., :3] @ shadows.normals[..., None])[..., 0], dim=-1)
+    bones = A_world_rest[:, shadows.bones]
+    centers = (bones[..., :3] @ shadows.centers[..., None])[..., 0] + bones[..., 3]
+    towards = centers[:, None] - points[:, :, None]
+    distance = towards.norm(dim=-1)
+    towards = towards / distance[..., None]
+    cosine = (towards * normals[:, :, None]).sum(-1)
+    sine = (shadows.radii_m / distance).clamp_max(1.0)
+    above = torch.where(cosine > sine, cosine, (cosine + sine).clamp_min(0).square() / (4 * sine))
+    from_there = (harmonics(towards.flatten(1, 2).mT).mT @ light.mean(1)).view(distance.shape)
+    brighter = (from_there - (harmonics(normals.mT).mT @ light.mean(1))[..., None]).exp().clamp_max(BRIGHTEST)
+    return -STRENGTH * (1 - (1 - (above * sine.square() * shadows.hides.T * brighter).clamp_max(MOST)).prod(-1))
+
+
+@pytest.mark.parametrize("bright", [0.0, 0.5])
+def test_our_cpp_agrees_with_plain_pytorch(rig: Rig, shadows: SelfShadow, bright: float, instruction_set: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    poses = 0.4 * torch.randn(3, 55, 3, generator=generator)
+    A = rig.body.pose(poses, torch.zeros(rig.body.n_betas)).A_world_rest
+    light = bright * torch.randn(8, 3, generator=generator)
+    expected = hidden(shadows, A, light)
+    assert float((shadows.at_anchors(A, light) - expected).abs().max()) < 1e-5
+    between = (expected[:, shadows.near.long()] * shadows.share).sum(-1)
+    assert float((shadows.spread(expected) - between).abs().max()) < 1e-6
 
 
 @pytest.mark.parametrize(("angle_deg", "distance_m"), [(0.0, 2.0), (50.0, 0.5), (70.0, 1.0)])
@@ -99,6 +130,6 @@ def test_points_get_the_shadow_of_the_anchors_about_them(rig: Rig, shadows: Self
 def test_no_limb_hides_light_from_itself(rig: Rig, shadows: SelfShadow) -> None:
     thigh = shadows.bones == JOINT_NAMES.index("left_hip")
     own = shadows.weights[:, :22].argmax(1) == JOINT_NAMES.index("left_hip")
-    assert not shadows.hides[own][:, thigh].any() and shadows.hides[~own][:, thigh].all()
-    alone = replace(shadows, hides=shadows.hides * thigh)
+    assert not shadows.hides[thigh][:, own].any() and shadows.hides[thigh][:, ~own].all()
+    alone = replace(shadows, hides=shadows.hides * thigh[:, None])
     assert float(alone.at_anchors(posed(rig), DARK)[0, own].abs().max()) == 0.0

@@ -682,12 +682,13 @@ void project_backward(const Frame& f, const Splat* splats, int64_t begin, int64_
 #include "film_kernels.inl"
 #include "loss_kernels.inl"
 #include "shade_kernels.inl"
+#include "shadow_kernels.inl"
 #include "skin_kernels.inl"
 
 namespace splat {
 
 extern const Kernels SPLAT_KERNELS = {SPLAT_NAME, scratch_bytes, project,   draw,         draw_backward, project_backward,
-                                      skin,       skin_backward, shade,     shade_backward, relight,     grain,
-                                      compare,    sum_cells,     ssim_windows, differentiate};
+                                      skin,       skin_backward, shade,     shade_backward, self_shadow,   relight,
+                                      grain,      compare,       sum_cells, ssim_windows,   differentiate};
 
 }  // namespace splat

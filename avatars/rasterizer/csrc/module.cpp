@@ -101,6 +101,17 @@ void shade_backward(Address normals, Address light, Address exposure, Address sh
                                 {at(v_colors), at(v_albedo), add_albedo, at(v_light)}, threads);
 }
 
+void self_shadow(Address points, Address normals, Address centers, Address radii_m, Address hides, Address light,
+                 float strength, float brightest, float most, int64_t n, int spheres, Address out, int threads) {
+    splat::self_shadow_frame({at(points), at(normals), at(centers), at(radii_m), at(hides), at(light), strength, brightest,
+                              most, n, spheres},
+                             at(out), threads);
+}
+
+void spread(Address values, Address near, Address share, int64_t n, Address out, int threads) {
+    splat::spread(at(values), at<int32_t>(near), at(share), n, at(out), threads);
+}
+
 splat::Joints joints_of(Address axis_angles, Address rest, int rest_frames, Address transl, Address parents, int frames,
                         int n) {
     return {at(axis_angles), at(rest), rest_frames, at(transl), at<int32_t>(parents), frames, n};
@@ -202,6 +213,8 @@ NB_MODULE(_cpu, module) {
     module.def("skin", &skin, nb::call_guard<nb::gil_scoped_release>());
     module.def("skin_backward", &skin_backward, nb::call_guard<nb::gil_scoped_release>());
     module.def("shade", &shade, nb::call_guard<nb::gil_scoped_release>());
+    module.def("self_shadow", &self_shadow, nb::call_guard<nb::gil_scoped_release>());
+    module.def("spread", &spread, nb::call_guard<nb::gil_scoped_release>());
     module.def("shade_backward", &shade_backward, nb::call_guard<nb::gil_scoped_release>());
     module.def("place_joints", &place_joints, nb::call_guard<nb::gil_scoped_release>());
     module.def("place_joints_backward", &place_joints_backward, nb::call_guard<nb::gil_scoped_release>());

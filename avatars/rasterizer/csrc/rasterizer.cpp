@@ -280,6 +280,22 @@ void shade_frame(const Shade& shade, float* colors, int threads) {
     parallel(threads, chunks.count, [&](int c) { kernels().shade(shade, chunks.begin(c), chunks.end(c), colors); });
 }
 
+void self_shadow_frame(const SelfShadow& shadow, float* out, int threads) {
+    const Chunks chunks(shadow.n);
+    parallel(threads, chunks.count, [&](int c) { kernels().self_shadow(shadow, chunks.begin(c), chunks.end(c), out); });
+}
+
+void spread(const float* values, const int32_t* near, const float* share, int64_t n, float* out, int threads) {
+    const Chunks chunks(n);
+    parallel(threads, chunks.count, [&](int c) {
+        for (int64_t i = chunks.begin(c); i < chunks.end(c); ++i) {
+            const int32_t* at = near + 3 * i;
+            const float* counts = share + 3 * i;
+            out[i] = values[at[0]] * counts[0] + values[at[1]] * counts[1] + values[at[2]] * counts[2];
+        }
+    });
+}
+
 void shade_frame_backward(const Shade& shade, const ShadeGradient& gradient, int threads) {
     const Chunks chunks(shade.n);
     constexpr int kSums = 3 * kHarmonics + 3;

@@ -27,6 +27,12 @@ inline float power_of_two(float x) {
     return p;
 }
 
+inline float harmonics_times(float x, float y, float z, const float* light) {
+    const float first = light[0] * x + light[1] * y + light[2] * z;
+    const float mixed = light[3] * (2 * x * y) + light[4] * (2 * y * z) + light[5] * (2 * x * z);
+    return first + mixed + light[6] * (1.5f * z * z - 0.5f) + light[7] * (x * x - y * y);
+}
+
 inline void shade_group(const Shade& s, int64_t first, int count, ShadeGroup& g) {
     alignas(64) float normal[3][kLanes] = {};
     for (int k = 0; k < 3; ++k) std::memcpy(normal[k], s.normals + k * s.n + first, sizeof(float) * count);

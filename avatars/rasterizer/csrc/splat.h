@@ -120,6 +120,18 @@ struct Shade {
     int64_t n;
 };
 
+// Spheres that hide light from points: the logarithm of what they leave of display-referred colors.
+struct SelfShadow {
+    const float *points, *normals;  // 3 x n, world; normals unit
+    const float* centers;           // spheres x 3
+    const float* radii_m;
+    const float* hides;  // spheres x n: how much each counts
+    const float* light;  // kHarmonics, gray
+    float strength, brightest, most;
+    int64_t n;
+    int spheres;
+};
+
 struct ShadeGradient {
     const float* colors;  // arriving, n x 3
     float* albedo;        // n x 3
@@ -181,6 +193,7 @@ struct Kernels {
     void (*skin_backward)(const Skin&, int64_t begin, int64_t end, const SkinGradient&);
     void (*shade)(const Shade&, int64_t begin, int64_t end, float* colors);
     void (*shade_backward)(const Shade&, int64_t begin, int64_t end, const ShadeGradient&);
+    void (*self_shadow)(const SelfShadow&, int64_t begin, int64_t end, float* out);
     void (*relight)(const Lit&, int64_t begin, int64_t end);
     void (*grain)(uint8_t* bytes, const int16_t* noise, const int32_t* scale, int64_t count);
     void (*compare)(const LossFrame&, int begin, int end, LossSums&);
