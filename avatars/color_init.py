@@ -25,9 +25,6 @@ all. With half the first, held-out frames score 0.02 to 0.06 dB more, squats 0.2
 STRAY = 0.1
 """How far a fitted color may lie from the one seen where it is, if the frames draw it little; twice as far, it counts
 nothing."""
-SPECK, AROUND = 0.05, 24
-"""How far a color that is seen badly may differ from those of so many neighbors, besides how these differ; twice as
-far, it is theirs. A hundred Gaussians of 45,000; held-out frames lose 0.01 dB, poses that show them gain as much."""
 DEPTH_TOLERANCE_M = 0.025
 """How far behind the rendered depth a point may lie and still count as seen."""
 
@@ -155,31 +152,3 @@ def settled_colors(
     believed = (drawn / DRAWN).clamp(0, 1)[:, None] * (1 - stray * (1 - learnt))
     own = torch.lerp(seen.rgb, fitted, believed)
     return torch.lerp(fill_unseen(replace(seen, rgb=own), places, normals), fitted, learnt * believed)
-
-
-def without_specks(
-    colors: Float[Tensor, "n 3"],
-    trust: Float[Tensor, " n"],
-    places: Float[Tensor, "n 3"],
-    normals: Float[Tensor, "n 3"],
-) -> Float[Tensor, "n 3"]:
-    """Colors in which nothing that is seen badly (little `trust`) sticks out: it takes the median of its neighbors'.
-
-    What frames show at its silhouette alone, as a crown, has been given colors of the room behind.
-    """
-    from scipy.spatial import KDTree
-
-    asks = torch.nonzero(trust < 1)[:, 0]
-    place = torch.cat([places, SIDES_APART_M / 2**0.5 * normals], -1).numpy()
-    k = min(AROUND + 1, len(place))
-    if not len(asks) or k < 2:
-        return colors
-    near = torch.from_numpy(KDTree(place).query(place[asks], k=k, workers=-1)[1])[:, 1:]
-    around = colors[near]
-    usual = around.median(1).values
-    spread = (around - usual[:, None]).abs().amax(-1).median(1).values
-    apart = (colors[asks] - usual).abs().amax(-1) - 2 * spread
-    share = (apart / SPECK - 1).clamp(0, 1) * (1 - trust[asks])
-    cleaned = colors.clone()
-    cleaned[asks] = torch.lerp(colors[asks], usual, share[:, None])
-    return cleaned

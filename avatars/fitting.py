@@ -21,7 +21,7 @@ from avatars.binding import FACE, spread_over
 from avatars.body import Body, PosedBody
 from avatars.camera import Camera
 from avatars.clean_plate import CleanPlate, ShadedRooms
-from avatars.color_init import SeenColors, Sighting, fill_unseen, seen_colors, settled_colors, without_specks
+from avatars.color_init import SeenColors, Sighting, fill_unseen, seen_colors, settled_colors
 from avatars.correctives import Correctives
 from avatars.crops import CropStack, boxes_of, load_crops
 from avatars.drawing import draw
@@ -319,8 +319,7 @@ def finish(fit: Fit) -> None:
     fit.parameters = p
     seen = look(fit, fit.level)
     places, drawn = rig.surface + p.offsets.cpu(), drawn_share(fit, fit.level)
-    settled = settled_colors(p.albedo.cpu(), drawn, seen, places, rig.normals)
-    p.albedo = without_specks(settled, seen.trust, places, rig.normals).to(fit.config.device)
+    p.albedo = settled_colors(p.albedo.cpu(), drawn, seen, places, rig.normals).to(fit.config.device)
     fit.coverage = 1.0 - float(seen.unseen.float().mean())
 
 

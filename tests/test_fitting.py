@@ -18,7 +18,7 @@ from avatars.binding import HAND, spread_over
 from avatars.body import Body
 from avatars.camera import Camera
 from avatars.clean_plate import CleanPlate, estimate_clean_plate
-from avatars.color_init import SeenColors, fill_unseen, settled_colors, without_specks
+from avatars.color_init import SeenColors, fill_unseen, settled_colors
 from avatars.crops import LEVELS, EdgeContrast, boxed, matted, sharpened, windows_around
 from avatars.errors import InputError
 from avatars.fit_config import FitConfig, Stage
@@ -350,19 +350,6 @@ def test_colors_stay_where_frames_draw_them_and_are_those_seen_elsewhere() -> No
     assert torch.equal(settled[[0, 3, 4]], fitted[[0, 3, 4], 0])
     assert settled[1] == pytest.approx(0.66 + 0.16 * 0.24, abs=1e-5)  # two fifths learnt, and far from what is seen
     assert settled[2] == 0.5
-
-
-def test_specks_of_the_room_go_where_frames_show_little_and_edges_stay() -> None:
-    row, column = torch.meshgrid(torch.arange(20.0), torch.arange(20.0), indexing="ij")
-    places = 0.01 * torch.stack([row, column, torch.zeros(20, 20)], -1).view(-1, 3)
-    colors = torch.where(row < 10, 0.2, 0.8).reshape(-1, 1).expand(-1, 3).clone()
-    colors[[105, 305]] = torch.tensor([0.0, 0.9, 0.9])
-    trust = torch.zeros(400)
-    trust[305] = 1.0
-    cleaned = without_specks(colors, trust, places, torch.tensor([0.0, 0.0, 1.0]).expand(400, 3))
-    assert torch.allclose(cleaned[105], torch.tensor(0.2)), "unlike its neighbors, and badly seen"
-    others = torch.arange(400) != 105
-    assert torch.equal(cleaned[others], colors[others]), "well seen, or at an edge"
 
 
 def test_every_eighth_frame_is_held_out() -> None:
