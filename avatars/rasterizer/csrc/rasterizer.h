@@ -38,11 +38,12 @@ void skin_frame_backward(const Skin& skin, const SkinGradient& gradient, int thr
 
 // `colors` are n x 3; `gradient.light` gets the sums over all.
 void shade_frame(const Shade& shade, float* colors, int threads);
+void shade_frame_backward(const Shade& shade, const ShadeGradient& gradient, int threads);
+
 // `out` has n values; one frame.
 void self_shadow_frame(const SelfShadow& shadow, float* out, int threads);
 // Values at points between anchors: sums over three of them each.
 void spread(const float* values, const int32_t* near, const float* share, int64_t n, float* out, int threads);
-void shade_frame_backward(const Shade& shade, const ShadeGradient& gradient, int threads);
 
 // A frame over a background, to bytes: rgb (3 planes) premultiplied by alpha, background (3 planes), row-major pixels out.
 void lay_over(const float* rgb, const float* alpha, const float* background, int64_t pixels, uint8_t* out, int threads);
