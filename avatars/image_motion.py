@@ -17,9 +17,10 @@ from torch import Tensor
 from avatars.body import JOINT_NAMES, PosedBody
 from avatars.camera import Camera
 from avatars.motion import N_JOINTS
+from avatars.pose_prior import ELBOWS, KNEES
 from avatars.rasterizer.cpu import extension
 from avatars.rig import Rig
-from avatars.rotations import cross_product_matrix, right_jacobian
+from avatars.rotations import cross_product_matrix, matrix_from_axis_angle, right_jacobian
 from avatars.threads import kernel_threads
 
 POINTS = 400
@@ -35,6 +36,10 @@ STIFFNESS_MM2 = {
 """Mean square motion of the picture per squared radian that each joint is taken to cause besides its own, so that what
 the picture hardly shows stays nearly where it is: stiff where people are, and where others do the same."""
 FINGER_STIFFNESS_MM2 = 50.0
+OFF_HINGE_MM2 = 50_000.0
+"""The same of leaving the plane in which a knee or an elbow bends, ten times what a forearm's own motion comes to."""
+SHANK_TWIST_MM2 = 1000.0
+"""The same of a shank turned about itself: its thigh and foot turn sooner."""
 
 
 @torch.no_grad()
@@ -47,7 +52,7 @@ def even_step(
     """
     chosen, weights, shares = _points(rig)
     points = rig.surface[chosen] + offsets[chosen.to(offsets.device)].cpu()
-    stiffness, cameras = _stiffness(), camera.T_cam_world.reshape(-1, 4, 4).contiguous()
+    stiffness, cameras = _stiffness(posed.poses), camera.T_cam_world.reshape(-1, 4, 4).contiguous()
     tensors = (posed.A_world_rest, posed.joints, posed.poses, points, weights, shares, cameras, stiffness)
     tensors = [t.detach().contiguous() for t in tensors]
     gradient, step = gradient.contiguous(), torch.empty_like(gradient)
@@ -68,6 +73,8 @@ class ImageMotion:
     """Per radian of the coupled joints' axis-angles, then per meter."""
     fingers: Float[Tensor, "frames points*2 90"]
     """Per radian of the fingers' axis-angles."""
+    stiffness: Float[Tensor, "frames joints 3 3"]
+    """Of the coupled joints, as `_stiffness`."""
 
     @staticmethod
     @torch.no_grad()
@@ -92,7 +99,8 @@ class ImageMotion:
             columns = slice(3 * joints.start, 3 * joints.stop)
             return lines @ twists[:, :, joints].flatten(2) * expanded[:, columns]
 
-        return ImageMotion(torch.cat([moved(BODY), lines[..., 3:]], -1), moved(FINGERS))
+        coupled = torch.cat([moved(BODY), lines[..., 3:]], -1)
+        return ImageMotion(coupled, moved(FINGERS), _stiffness(posed.poses))
 
     def even_step(
         self, gradient: Float[Tensor, "frames 168"]
@@ -104,7 +112,9 @@ class ImageMotion:
         s / sqrt(length), the picture moves by about a millimeter. Jaw and eyes stay.
         """
         gradient = gradient.view(len(gradient), N_JOINTS + 1, 3)
-        metric = self.coupled.mT @ self.coupled / POINTS + torch.diag(_stiffness())
+        metric = self.coupled.mT @ self.coupled / POINTS
+        for j, block in enumerate(self.stiffness.unbind(1)):
+            metric[:, 3 * j : 3 * j + 3, 3 * j : 3 * j + 3] += block
         asked = torch.cat([gradient[:, BODY], gradient[:, N_JOINTS:]], 1)
         found = torch.linalg.solve(metric, asked.flatten(1)[..., None]).view_as(asked)
         alone = self.fingers.square().sum(1).view(-1, N_FINGERS, 3) / POINTS + FINGER_STIFFNESS_MM2
@@ -142,8 +152,21 @@ def _hangs_on(parents: tuple[int, ...]) -> Float[Tensor, "joints joints"]:
     return hangs
 
 
+def _stiffness(poses: Float[Tensor, "frames 55 3"]) -> Float[Tensor, "frames joints 3 3"]:
+    """What each coupled joint's axis-angle is taken to move the picture by, besides its own (mm^2 per rad^2): alike in
+    all directions, and more in those in which knees and elbows do not turn."""
+    found = _even_stiffness().expand(len(poses), -1, 3, 3).clone()
+    hinges = KNEES + ELBOWS
+    R, J = matrix_from_axis_angle(poses[:, hinges]), right_jacobian(poses[:, hinges])
+    bone, axis = torch.eye(3)[[1, 1, 0, 0]].expand_as(R[..., 0]), torch.cat([R[:, :2, 0], R[:, 2:, 1]], 1)
+    sideways = torch.linalg.cross(bone, axis, dim=-1)  # in the axes of the bone that turns
+    for direction, joints, stiffness in ((sideways, slice(0, 4), OFF_HINGE_MM2), (bone, slice(0, 2), SHANK_TWIST_MM2)):
+        h = (J.mT @ direction[..., None])[:, joints]
+        found[:, hinges[joints]] += stiffness * h @ h.mT
+    return found
+
+
 @cache
-def _stiffness() -> Float[Tensor, " coupled"]:
-    """Of the coupled joints' axis-angles, then none of the translation."""
+def _even_stiffness() -> Float[Tensor, "joints 3 3"]:
     plain = [name.removeprefix("left_").removeprefix("right_").rstrip("123") for name in JOINT_NAMES[BODY]]
-    return torch.tensor([STIFFNESS_MM2[name] for name in plain] + [0.0]).repeat_interleave(3)
+    return torch.tensor([STIFFNESS_MM2[name] for name in plain])[:, None, None] * torch.eye(3)

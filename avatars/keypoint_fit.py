@@ -52,6 +52,8 @@ class FitWeights:
     times as many, so that limbs far from their keypoints are drawn in."""
     limit: float = 0.05
     """Leaving a joint's range (radians)."""
+    hinge: float = 0.07
+    """Leaving the plane in which a knee or an elbow bends (radians)."""
     prior: float = 1.0
     acceleration_m_s2: float = 0.6
     turn_rad_s2: float = 2.0
@@ -337,8 +339,9 @@ class _Fit:
         prior = replace(self.prior, **{k: getattr(self.prior, k)[1:stop] for k in ("low", "high", "rest", "spread")})
         excess = (prior.excess(joints) / self.weights.limit).square().sum((1, 2)).mean()
         strain = prior.strain(joints).square().sum((1, 2)).mean()
+        hinge = (self.prior.off_hinge(poses) / self.weights.hinge).square().sum(1).mean()
         face = self.variables["expression"].square().sum(1).mean()
-        return excess + 0.5 * self.weights.prior * strain + face
+        return excess + 0.5 * self.weights.prior * (strain + hinge) + face
 
     def _smoothness(
         self, step: Tensor, points: Tensor, placed: Tensor, poses: Tensor, root: Tensor, moved: bool

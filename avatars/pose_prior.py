@@ -16,11 +16,15 @@ from torch import Tensor
 
 from avatars.body import JOINT_NAMES
 from avatars.motion import N_JOINTS
+from avatars.rotations import matrix_from_axis_angle
 
-# joint (left for pairs): low xyz, high xyz (degrees), rest xyz (degrees), spread (degrees) of one standard deviation.
-_RANGES: dict[str, tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...], float]] = {
+KNEES, ELBOWS = [4, 5], [18, 19]
+"""Joints that bend about one axis."""
+
+# joint (left for pairs): low xyz, high xyz, rest xyz, and one standard deviation, of all axes or xyz (degrees).
+_RANGES: dict[str, tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...], float | tuple[float, ...]]] = {
     "hip": ((-130, -40, -30), (30, 40, 75), (0, 0, 3), 60),
-    "knee": ((-3, -8, -8), (150, 8, 8), (3, 0, 0), 80),
+    "knee": ((-3, -8, -8), (150, 8, 8), (3, 0, 0), (80, 8, 8)),
     "ankle": ((-35, -30, -25), (50, 30, 25), (0, 0, 0), 20),
     "foot": ((-30, -10, -10), (30, 10, 10), (0, 0, 0), 8),
     "spine1": ((-20, -25, -20), (40, 25, 20), (0, 0, 0), 12),
@@ -28,9 +32,9 @@ _RANGES: dict[str, tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]
     "spine3": ((-15, -25, -20), (35, 25, 20), (0, 0, 0), 10),
     "neck": ((-40, -45, -35), (40, 45, 35), (0, 0, 0), 15),
     "head": ((-40, -45, -35), (40, 45, 35), (0, 0, 0), 15),
-    "collar": ((-10, -25, -20), (10, 25, 35), (0, 0, 0), 10),
+    "collar": ((-10, -25, -20), (10, 25, 35), (0, 0, 0), (4, 10, 10)),
     "shoulder": ((-80, -120, -95), (80, 50, 85), (0, -5, -65), 60),
-    "elbow": ((-70, -150, -20), (70, 3, 20), (0, -15, 0), 60),
+    "elbow": ((-70, -150, -60), (70, 3, 60), (0, -15, 0), 60),
     "wrist": ((-35, -30, -75), (35, 30, 75), (0, 0, 0), 25),
     "jaw": ((-3, -5, -3), (30, 5, 3), (0, 0, 0), 8),
     "eye_smplhf": ((-20, -30, -10), (20, 30, 10), (0, 0, 0), 5),
@@ -46,7 +50,7 @@ _RANGES: dict[str, tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]
 }
 
 
-def _entry(joint: str) -> tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...], float]:
+def _entry(joint: str) -> tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...], float | tuple[float, ...]]:
     plain = joint.removeprefix("left_").removeprefix("right_")
     if plain in _RANGES:
         return _RANGES[plain]
@@ -81,6 +85,12 @@ class PosePrior:
     def excess(self, poses: Float[Tensor, "frames 55 3"]) -> Float[Tensor, "frames 55 3"]:
         """How far each component lies outside its range (radians, >= 0)."""
         return (poses - self.high).clamp_min(0.0) + (self.low - poses).clamp_min(0.0)
+
+    def off_hinge(self, poses: Float[Tensor, "frames joints 3"]) -> Float[Tensor, "frames 4"]:
+        """How far shanks and forearms leave the plane in which their joint bends (radians, nearly), however far it is
+        bent and they are turned about themselves."""
+        R = matrix_from_axis_angle(poses[:, KNEES + ELBOWS])
+        return torch.cat([R[:, :2, 0, 1], R[:, 2:, 1, 0]], 1)
 
     def strain(self, poses: Float[Tensor, "frames 55 3"]) -> Float[Tensor, "frames 55 3"]:
         """Distance from rest in standard deviations."""

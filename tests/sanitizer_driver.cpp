@@ -174,9 +174,10 @@ bool run_joints(int frames, int rest_frames, bool moved) {
     splat::place_joints_backward(joints, A.data(), places.data(), v_A.data(), places.data(), v_poses.data(), v_rest.data(),
                                  v_transl.data());
     const int count = 5;
-    Floats points(3 * count), weights(n * count, 1.0f / n), camera(16 * rest_frames), stiffness(9, 1.0f);
+    Floats points(3 * count), weights(n * count, 1.0f / n), camera(16 * rest_frames), stiffness(27 * frames);
     Floats gradients((3 * n + 3) * frames, 1.0f), steps(gradients.size()), lengths(frames);
     for (float& x : points) x = normal(random);
+    for (size_t i = 0; i < stiffness.size(); ++i) stiffness[i] = i % 9 % 4 == 0;  // 3 x 3 each
     for (int frame = 0; frame < rest_frames; ++frame)
         for (int i = 0; i < 4; ++i) camera[16 * frame + 5 * i] = 1.0f, camera[16 * frame + 11] = 9.0f;
     splat::even_steps({A.data(), places.data(), poses.data(), points.data(), weights.data(), weights.data(), camera.data(),

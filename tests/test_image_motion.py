@@ -11,6 +11,7 @@ from avatars.body import JOINT_NAMES, Body, PosedBody
 from avatars.camera import Camera
 from avatars.image_motion import FINGERS, POINTS, ImageMotion, even_step
 from avatars.motion import JAW
+from avatars.pose_prior import PosePrior
 from avatars.rig import Rig
 from avatars.rotations import matrix_from_axis_angle, right_jacobian
 
@@ -107,6 +108,23 @@ def test_steps_are_linear_in_the_gradient_and_leave_the_face(body: Body, rig: Ri
     assert torch.allclose(double, 2 * step, rtol=1e-4) and torch.allclose(longer, 4 * length, rtol=1e-4)
     assert not step.view(2, 56, 3)[:, JAW : JAW + 3].any()
     assert bool((length > 0).all())
+
+
+@pytest.mark.parametrize(("joint", "row"), [("left_elbow", 2), ("right_knee", 1)])
+def test_steps_bend_a_hinge_and_do_not_break_it(body: Body, rig: Rig, camera: Camera, joint: str, row: int) -> None:
+    """A forearm or shank that is asked to leave the plane of its joint moves an eighth as far as one asked to bend."""
+    j, pose = JOINT_NAMES.index(joint), poses()
+    pose[:, j] = torch.tensor([0.3, -1.2, 0.2]) if joint == "left_elbow" else torch.tensor([1.2, 0.1, 0.05])
+    pose.requires_grad_()
+    off = PosePrior.human().off_hinge(pose)[:, row]
+    bend = pose[:, j, 1] if joint == "left_elbow" else pose[:, j, 0]
+    moves = ImageMotion.of(rig, torch.zeros_like(rig.surface), body.pose(pose.detach(), BETAS), camera)
+    moved = []
+    for value in (off, bend):
+        (asked,) = torch.autograd.grad(value.sum(), pose, retain_graph=True)
+        step, _ = moves.even_step(torch.nn.functional.pad(asked.flatten(1), (0, 3)))
+        moved.append((step[:, :-3] * asked.flatten(1)).sum(1) / asked.flatten(1).square().sum(1))
+    assert bool((moved[0] < moved[1] / 8).all())
 
 
 def test_the_right_jacobian_is_that_of_the_exponential_map() -> None:

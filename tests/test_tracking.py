@@ -17,7 +17,7 @@ from avatars.errors import InputError
 from avatars.motion import Motion
 from avatars.perception.containers import Keypoints
 from avatars.pose_prior import PosePrior
-from avatars.rotations import matrix_from_axis_angle
+from avatars.rotations import axis_angle_from_matrix, matrix_from_axis_angle
 from avatars.track_command import TrackConfig
 from avatars.tracking import SourceVideo, Track, track_keypoints, track_video
 from avatars.tracking_init import side_exchanges, yaw_of
@@ -194,6 +194,24 @@ def test_ranges_bend_knees_and_elbows_one_way() -> None:
     excess = prior.excess(poses).sum((1, 2))
     assert excess[0] == 0
     assert excess[1] > 4
+
+
+def test_a_bent_forearm_turned_about_itself_stays_on_its_hinge() -> None:
+    prior, poses = PosePrior.human(), torch.zeros(3, 55, 3)
+    for side, sign in (("left", 1.0), ("right", -1.0)):
+        bend, sideways = (matrix_from_axis_angle(torch.tensor(a)) for a in ([0, -1.4 * sign, 0.0], [0, 0, 0.3 * sign]))
+        pronation = matrix_from_axis_angle(torch.tensor([0.8, 0.0, 0.0]))
+        poses[0, J[f"{side}_elbow"]] = axis_angle_from_matrix(bend @ pronation)
+        poses[1, J[f"{side}_elbow"]] = axis_angle_from_matrix(sideways @ bend @ pronation)
+        bent, turned = (matrix_from_axis_angle(torch.tensor(a)) for a in ([1.2, 0.0, 0.0], [0.0, 0.1, 0.0]))
+        poses[0, J[f"{side}_knee"]] = axis_angle_from_matrix(bent @ turned)
+        poses[2, J[f"{side}_knee"]] = torch.tensor([0.0, 0.0, 0.3])
+    off = prior.off_hinge(poses)
+    assert float(off[0].abs().max()) < 1e-6
+    forearm_up = math.sin(0.3) * math.cos(1.4)  # of a bent forearm, what leaves the plane
+    assert off[1, 2:].abs().tolist() == pytest.approx([forearm_up] * 2, abs=1e-5)
+    assert off[2, :2].abs().tolist() == pytest.approx([math.sin(0.3)] * 2, abs=1e-5)
+    assert float(prior.excess(poses[:1]).max()) == 0.0
 
 
 def test_the_natural_pose_lies_within_the_ranges_and_is_symmetric() -> None:

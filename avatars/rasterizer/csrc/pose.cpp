@@ -304,7 +304,10 @@ void even_step(const ImageMotion& m, int frame, const float* gradient, float* st
     std::vector<double> M(size * size), asked(size);
     for (int i = 0; i < size; ++i) {
         for (int k = 0; k <= i; ++k) M[size * i + k] = share * metric[size * i + k];
-        if (i < 3 * m.coupled) M[size * i + i] += m.stiffness[i];
+        if (i < 3 * m.coupled) {
+            const float* row = m.stiffness + 9 * m.coupled * frame + 3 * i;
+            for (int k = 0; k <= i % 3; ++k) M[size * i + i / 3 * 3 + k] += row[k];
+        }
         asked[i] = gradient[i < 3 * m.coupled ? i : 3 * n + i - 3 * m.coupled];
     }
     solve(M.data(), asked.data(), size);

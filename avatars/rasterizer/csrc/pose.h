@@ -35,7 +35,7 @@ struct ImageMotion {
     const float* points;                             // count x 3, at rest
     const float *weights, *shares;                   // count x n: of each joint, and of each joint and all below it
     const float* T_cam_world;                        // (frames or 1) x 16
-    const float* stiffness;                          // of the coupled axis-angles
+    const float* stiffness;                          // frames x coupled x 9: of the coupled joints' axis-angles
     float finger_stiffness;
     int cameras, frames, n, count;
     int coupled, first_finger;  // joints before the first are solved for together, those from the second on one by one
