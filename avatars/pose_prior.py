@@ -16,7 +16,6 @@ from torch import Tensor
 
 from avatars.body import JOINT_NAMES
 from avatars.motion import N_JOINTS
-from avatars.rotations import matrix_from_axis_angle
 
 KNEES, ELBOWS = [4, 5], [18, 19]
 """Joints that bend about one axis."""
@@ -87,10 +86,13 @@ class PosePrior:
         return (poses - self.high).clamp_min(0.0) + (self.low - poses).clamp_min(0.0)
 
     def off_hinge(self, poses: Float[Tensor, "frames joints 3"]) -> Float[Tensor, "frames 4"]:
-        """How far shanks and forearms leave the plane in which their joint bends (radians, nearly), however far it is
-        bent and they are turned about themselves."""
-        R = matrix_from_axis_angle(poses[:, KNEES + ELBOWS])
-        return torch.cat([R[:, :2, 0, 1], R[:, 2:, 1, 0]], 1)
+        """How far shanks and forearms leave the plane in which their joint bends (sine), however far it is bent and
+        they are turned about themselves: row 1, column 0 of an elbow's rotation matrix, and 0, 1 of a knee's."""
+        x, y, z = poses[:, KNEES + ELBOWS].unbind(-1)
+        angle = (x.square() + y.square() + z.square() + 1e-12).sqrt()
+        half_sine = (0.5 * angle).sin() / angle
+        toward = x.new_tensor([-1.0, -1.0, 1.0, 1.0])
+        return 2.0 * half_sine * (half_sine * x * y + toward * (0.5 * angle).cos() * z)
 
     def strain(self, poses: Float[Tensor, "frames 55 3"]) -> Float[Tensor, "frames 55 3"]:
         """Distance from rest in standard deviations."""

@@ -13,6 +13,7 @@ from avatars.body import JOINT_NAMES, Body
 from avatars.rig import Rig
 from avatars.self_shadow import BRIGHTEST, MOST, STRENGTH, SelfShadow
 from avatars.shading import harmonics
+from avatars.skinning import SkinningWeights
 
 DARK = torch.zeros(8, 3)
 
@@ -33,7 +34,7 @@ def one_sphere(center: tuple[float, float, float], radius_m: float) -> SelfShado
     """Over one point at the origin that faces up."""
     return SelfShadow(
         torch.tensor([center]), torch.tensor([radius_m]), torch.tensor([0]), torch.zeros(1, 3),
-        torch.tensor([[0.0, 1, 0]]), torch.ones(1, 1), torch.ones(1, 1), torch.zeros(1, 3, dtype=torch.int32),
+        torch.tensor([[0.0, 1, 0]]), SkinningWeights.of(torch.ones(1, 1)), torch.ones(1, 1), torch.zeros(1, 3, dtype=torch.int32),
         torch.full((1, 3), 1 / 3),
     )  # fmt: skip
 
@@ -51,7 +52,7 @@ def posed(rig: Rig, **turns: tuple[float, float, float]) -> torch.Tensor:
 
 def hidden(shadows: SelfShadow, A_world_rest: torch.Tensor, light: torch.Tensor) -> torch.Tensor:
     """What `SelfShadow.at_anchors` says, in plain PyTorch."""
-    blend = torch.einsum("aj,fjkl->fakl", shadows.weights, A_world_rest)
+    blend = torch.einsum("ja,fjkl->fakl", shadows.weights.dense_t, A_world_rest)
     points = (blend[..., :3] @ shadows.anchors[..., None])[..., 0] + blend[..., 3]
     normals = torch.nn.functional.normalize((blend[..., :3] @ shadows.normals[..., None])[..., 0], dim=-1)
     bones = A_world_rest[:, shadows.bones]
@@ -129,7 +130,7 @@ def test_points_get_the_shadow_of_the_anchors_about_them(rig: Rig, shadows: Self
 
 def test_no_limb_hides_light_from_itself(rig: Rig, shadows: SelfShadow) -> None:
     thigh = shadows.bones == JOINT_NAMES.index("left_hip")
-    own = shadows.weights[:, :22].argmax(1) == JOINT_NAMES.index("left_hip")
+    own = shadows.weights.dense_t[:22].argmax(0) == JOINT_NAMES.index("left_hip")
     assert not shadows.hides[thigh][:, own].any() and shadows.hides[thigh][:, ~own].all()
     alone = replace(shadows, hides=shadows.hides * thigh[:, None])
     assert float(alone.at_anchors(posed(rig), DARK)[0, own].abs().max()) == 0.0
