@@ -34,8 +34,8 @@ def one_sphere(center: tuple[float, float, float], radius_m: float) -> SelfShado
     """Over one point at the origin that faces up."""
     return SelfShadow(
         torch.tensor([center]), torch.tensor([radius_m]), torch.tensor([0]), torch.zeros(1, 3),
-        torch.tensor([[0.0, 1, 0]]), SkinningWeights.of(torch.ones(1, 1)), torch.ones(1, 1), torch.zeros(1, 3, dtype=torch.int32),
-        torch.full((1, 3), 1 / 3),
+        torch.tensor([[0.0, 1, 0]]), SkinningWeights.of(torch.ones(1, 1)), torch.ones(1, 1),
+        torch.zeros(1, 3, dtype=torch.int32), torch.full((1, 3), 1 / 3),
     )  # fmt: skip
 
 
