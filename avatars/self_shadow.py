@@ -88,7 +88,8 @@ class SelfShadow:
         joints = torch.nn.functional.pad(A.reshape(frames, -1, 12), (0, 4))
         unturned = torch.zeros(len(self.anchors), 4)
         points, _, normals = skin(joints, self.weights, self.anchors[None], unturned, self.normals)
-        points, normals = points.mT.contiguous(), normals * normals.square().sum(1, keepdim=True).rsqrt()
+        points = points.mT.contiguous()
+        normals = normals * normals.square().sum(1, keepdim=True).clamp_min(1e-24).rsqrt()
         bones = A[:, self.bones]
         centers = ((bones[..., :3] * self.centers[:, None]).sum(-1) + bones[..., 3]).contiguous()
         out = torch.empty(frames, len(self.anchors))
