@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -20,8 +21,10 @@ from avatars.motion import N_JOINTS
 KNEES, ELBOWS = [4, 5], [18, 19]
 """Joints that bend about one axis."""
 
+_Entry: TypeAlias = tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...], float | tuple[float, ...]]
+
 # joint (left for pairs): low xyz, high xyz, rest xyz, and one standard deviation, of all axes or xyz (degrees).
-_RANGES: dict[str, tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...], float | tuple[float, ...]]] = {
+_RANGES: dict[str, _Entry] = {
     "hip": ((-130, -40, -30), (30, 40, 75), (0, 0, 3), 60),
     "knee": ((-3, -8, -8), (150, 8, 8), (3, 0, 0), (80, 8, 8)),
     "ankle": ((-35, -30, -25), (50, 30, 25), (0, 0, 0), 20),
@@ -49,7 +52,7 @@ _RANGES: dict[str, tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]
 }
 
 
-def _entry(joint: str) -> tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...], float | tuple[float, ...]]:
+def _entry(joint: str) -> _Entry:
     plain = joint.removeprefix("left_").removeprefix("right_")
     if plain in _RANGES:
         return _RANGES[plain]

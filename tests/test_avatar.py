@@ -271,7 +271,8 @@ def test_pose_correctives_move_the_points_as_they_move_the_vertices(body: Body) 
 def sampled_poses(count: int) -> torch.Tensor:
     """Joint angles drawn around rest as far as people bend, within the joints' ranges."""
     prior, g = PosePrior.human(), torch.Generator().manual_seed(0)
-    poses = prior.rest + prior.spread.clamp(0.2, 1.0) * torch.randn(count, 55, 3, generator=g)
+    widest = prior.spread.amax(-1, keepdim=True).clamp_max(1.0)  # about every axis, as far as ranges allow
+    poses = prior.rest + widest * torch.randn(count, 55, 3, generator=g)
     poses = torch.minimum(torch.maximum(poses, prior.low), prior.high)
     poses[:, 0] = 0.0
     return poses
