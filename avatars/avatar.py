@@ -40,7 +40,7 @@ class Avatar:
     betas: Float[Tensor, " shape"]
     binding: Binding
     offsets: Float[Tensor, "n 3"]
-    """From the body's surface to the Gaussian's center, meters."""
+    """From the body's surface, or the skirt, to the Gaussian's center, meters."""
     quats: Float[Tensor, "n 4"]
     """wxyz, not necessarily unit."""
     log_scales: Float[Tensor, "n 3"]
@@ -54,6 +54,8 @@ class Avatar:
     """Offsets by pose, where the video varied it."""
     loose: LooseClothes | None = None
     """What hangs off the body and does not move as the skin under it does."""
+    hem: float | None = None
+    """How far down the legs, from 0 at the crotch to 1 at the ankles, a skirt hangs between them; None for no skirt."""
     self_shadow: bool = False
     """Whether the albedo is free of the shadow that the body casts on itself (`SelfShadow`): lit, it is put on."""
     card: dict[str, Any] = field(default_factory=dict)
@@ -65,7 +67,7 @@ class Avatar:
     @cached_property
     def rig(self) -> Rig:
         """What posing needs of the body, computed once."""
-        return Rig.build(self.body, self.binding, self.betas, self.loose)
+        return Rig.build(self.body, self.binding, self.betas, self.loose, self.hem)
 
     @cached_property
     def shadows(self) -> SelfShadow:
@@ -167,6 +169,7 @@ class Avatar:
             "body": {"name": self.body.path.name, "sha256": self.body.sha256},
             "betas": [round(float(b), 5) for b in self.betas],
             "self_shadow": self.self_shadow,
+            "hem": self.hem,
         }
         write_json(folder / "avatar.json", head | self.card)
 
@@ -204,7 +207,7 @@ class Avatar:
             }
         except Exception as error:  # safetensors raises its own error, or KeyError for a name that is missing
             raise InputError(f"{folder / 'gaussians.safetensors'} cannot be read ({error}).") from None
-        extra["self_shadow"] = bool(card.get("self_shadow", False))
+        extra |= {"self_shadow": bool(card.get("self_shadow", False)), "hem": card.get("hem")}
         card = {k: card[k] for k in card if k not in _HEAD}
         return Avatar(body=body, binding=binding, card=card, **extra, **parameters)
 
@@ -215,7 +218,7 @@ class Avatar:
 
 _TENSORS = ("betas", "offsets", "quats", "log_scales", "opacity_logits", "albedo", "light")
 _BINDING = ("corners", "barycentric", "region")
-_HEAD = {"schema", "made_by", "n_gaussians", "body", "betas", "self_shadow"}
+_HEAD = {"schema", "made_by", "n_gaussians", "body", "betas", "self_shadow", "hem"}
 
 
 @contextmanager

@@ -57,7 +57,7 @@ def state_of(fit: Fit) -> dict[str, Any]:
     return {
         "binding": [rig.binding.corners, rig.binding.barycentric, rig.binding.region],
         "parameters": {name: value.detach() for name, value in p.leaves().items()},
-        "fit": {"betas": fit.betas, "trust": fit.trust, "level": fit.level, "losses": fit.losses},
+        "fit": {"betas": fit.betas, "trust": fit.trust, "level": fit.level, "hem": fit.hem, "losses": fit.losses},
         "hidden": fit.hidden,
         "shadow": fit.shadow,
         "correctives": _tensors(fit.correctives),
@@ -84,11 +84,11 @@ def put_state(fit: Fit, state: dict[str, Any]) -> int:
     fit.hide(state["hidden"])
     binding, device = Binding(*state["binding"]), fit.config.device
     fit.loose = None if state["loose"] is None else LooseClothes(*state["loose"])
-    rig = Rig.build(fit.body, binding, fit.betas, fit.loose)
+    rig = Rig.build(fit.body, binding, fit.betas, fit.loose, fit.hem)
     fit.put_rig(rig)
     if (shadow := state["shadow"]) is not None:
         fit.shadows, fit.shadow = SelfShadow.of(rig, fit.betas), shadow
-    neighbors = Rig.build(fit.body, binding, fit.betas).neighbors()
+    neighbors = Rig.build(fit.body, binding, fit.betas, hem=fit.hem).neighbors()
     fit.ties = Ties.between(rig, neighbors, fit.config.weights, fit.trust).to(device)
     number = state["stage"]["number"]
     stage = fit.config.stages[number]

@@ -7,7 +7,7 @@ from gray; poses are refined from the first iteration; and everything is tied to
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,7 @@ from avatars.camera import Camera
 from avatars.clean_plate import CleanPlate, ShadedRooms
 from avatars.color_init import SeenColors, Sighting, fill_unseen, seen_colors, settled_colors
 from avatars.correctives import Correctives
-from avatars.crops import CropStack, boxes_of, load_crops
+from avatars.crops import Crops, CropStack, boxes_of, load_crops
 from avatars.drawing import draw
 from avatars.errors import InputError
 from avatars.fit_config import FitConfig, Stage
@@ -44,6 +44,7 @@ from avatars.rig import Rig
 from avatars.row_adam import RowAdam
 from avatars.self_shadow import SelfShadow
 from avatars.shading import shading
+from avatars.skirt import find_hem
 from avatars.threads import torch_on_one_thread
 from avatars.ties import Ties
 
@@ -109,6 +110,8 @@ class Fit:
     """Of the last stage, where the clip teaches any; on the device that draws, but for what makes codes of poses."""
     loose: LooseClothes | None = None
     """As the stage before left it; None in the first."""
+    hem: float | None = None
+    """How far down a skirt goes (`find_hem`), looked for after the first stage; None for no skirt."""
     shadows: SelfShadow | None = None
     """Of the stage's Gaussians; None where no light is fitted."""
     shadow: Tensor | None = None
@@ -159,7 +162,7 @@ class Fit:
         found = self.correctives
         if found is not None:
             found = replace(found, directions=found.directions.detach().cpu().clone())
-        extra = {"correctives": found, "loose": self.loose, "self_shadow": self.config.shading}
+        extra = {"correctives": found, "loose": self.loose, "hem": self.hem, "self_shadow": self.config.shading}
         return Avatar(self.body, self.betas.clone(), self.rig.binding, **leaves, **extra)  # type: ignore[arg-type]
 
     def shadow_in(self, posed: PosedBody) -> Tensor | None:
@@ -217,6 +220,8 @@ def fit_avatar(
             if fit.run is None:
                 if number > 0 and config.occluders:
                     leave_out_occluders(fit, motion)
+                if number == 1:
+                    fit.hem = find_hem(fit.body, fit.betas, posed_crops(fit))
                 enter(fit, stage, number)
             run_stage(fit, watch, keeper)
     with clock.stage("fit unseen"):
@@ -284,14 +289,14 @@ def enter(fit: Fit, stage: Stage, number: int) -> None:
     """
     count = max(int(fit.config.count * stage.density), 200)
     binding = spread_over(fit.body, fit.body.shaped(fit.betas)[0], count)
-    rig = Rig.build(fit.body, binding, fit.betas)
+    rig = Rig.build(fit.body, binding, fit.betas, hem=fit.hem)
     neighbors = rig.neighbors()
     if fit.parameters is None or fit.rig is None:
         parameters = on_the_surface(rig, neighbors)
     else:
         parameters = refined(fit.parameters.require_gradients(False, "cpu"), fit.rig, rig, neighbors)
         fit.loose = LooseClothes.of(binding, rig.weights.dense_t.t(), rig.surface, parameters.offsets)
-        rig = Rig.build(fit.body, binding, fit.betas, fit.loose)
+        rig = Rig.build(fit.body, binding, fit.betas, fit.loose, fit.hem)
     if stage.level < 4 <= fit.level:  # coarse Gaussians are fat: to fill a silhouette they lie too far inside it
         parameters.offsets = on_the_surface(rig, neighbors).offsets
     fit.put_rig(rig)
@@ -310,6 +315,13 @@ def enter(fit: Fit, stage: Stage, number: int) -> None:
     if stage is fit.config.stages[-1] and fit.config.correctives:
         fit.put_correctives(Correctives.of(fit.pose.refined().poses, len(binding)))
     fit.run = StageRun.start(fit, stage, number)
+
+
+def posed_crops(fit: Fit) -> Iterator[tuple[PosedBody, Crops]]:
+    """Every training frame at half its size, with the body in its pose of now."""
+    for row, i in enumerate(fit.train):
+        rows = torch.tensor([row])
+        yield fit.pose.pose(fit.body, fit.betas, rows, fit.pose.corrections.values[rows]), fit.crops.take([i], 2)
 
 
 def finish(fit: Fit) -> None:
@@ -384,7 +396,7 @@ def run_stage(fit: Fit, watch: Watch, keeper: Keeper) -> None:
         keeper.keep(fit)
     if run.shape is not None:
         fit.betas = run.shape.detach().clone()
-        fit.put_rig(Rig.build(fit.body, fit.rig.binding, fit.betas, fit.loose))
+        fit.put_rig(Rig.build(fit.body, fit.rig.binding, fit.betas, fit.loose, fit.hem))
     fit.run = None
 
 
@@ -395,7 +407,7 @@ def _iterate(fit: Fit, run: StageRun, rows: Tensor, rate: float) -> float:
     crops = fit.crops.take_bytes([fit.train[row] for row in rows.tolist()], stage.level)
     correction, exposure = fit.pose.corrections.leaf(rows), fit.exposure.leaf(rows)
     betas = fit.betas if run.shape is None else run.shape
-    surface = None if run.shape is None else rig.binding.interpolate(fit.body.shaped(run.shape)[0])
+    surface = None if run.shape is None else rig.surface_on(fit.body.shaped(run.shape)[0])
     posed = fit.pose.pose(fit.body, betas, rows, correction)
     worn = fit.worn(p, posed)
     lit = {"shade": config.shading, "shadow": fit.shadow_of(rows)}

@@ -14,6 +14,7 @@ from avatars.forward_kinematics import joint_quaternions
 from avatars.loose_clothes import LooseClothes
 from avatars.rotations import matrix_from_axis_angle
 from avatars.skinning import SkinningWeights, skin
+from avatars.skirt import Skirt
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,31 +35,47 @@ class Rig:
     body: Body
     binding: Binding
     surface: Float[Tensor, "n 3"]
-    """Rest (T-pose) positions on the surface for the person's betas, meters."""
+    """Rest (T-pose) positions on the surface, or on a skirt, for the person's betas, meters."""
     normals: Float[Tensor, "n 3"]
     weights: SkinningWeights
     expressive: Int[Tensor, " m"]
     """Points that expressions move."""
     exprdirs: Float[Tensor, "expression m*3"]
     """Their displacements per expression coefficient."""
+    skirt: Skirt | None = None
 
     @staticmethod
-    def build(body: Body, binding: Binding, betas: Float[Tensor, " shape"], loose: LooseClothes | None = None) -> Rig:
-        """Interpolate the body at the binding's points; what is `loose` has weights of its own."""
+    def build(
+        body: Body,
+        binding: Binding,
+        betas: Float[Tensor, " shape"],
+        loose: LooseClothes | None = None,
+        hem: float | None = None,
+    ) -> Rig:
+        """Interpolate the body at the binding's points; what is `loose` has weights of its own, and with a `hem`
+        (`skirt.find_hem`) a skirt hangs between the legs."""
         weights = binding.interpolate(body.lbs_weights)
+        skirt = None if hem is None else Skirt.hung(body, betas, binding, hem)
+        if skirt is not None:
+            weights = skirt.worn_over(weights)
         vertices = body.shaped(betas)[0]
         moving = body.exprdirs.abs().amax((1, 2)) > 1e-5
         expressive = torch.nonzero(moving[binding.corners].any(-1)).squeeze(-1)
         dirs = binding[expressive].interpolate(body.exprdirs.flatten(1))  # (m, 3 * expression)
         dirs = dirs.view(len(expressive) * 3, -1).t()
+        surface, normals = binding.interpolate(vertices), binding.normals(vertices, body.faces)
+        if skirt is not None:
+            surface = surface.index_add(0, skirt.index, skirt.shift)
+            normals = normals.index_copy(0, skirt.index, skirt.normals)
         return Rig(
             body,
             binding,
-            binding.interpolate(vertices),
-            binding.normals(vertices, body.faces),
+            surface,
+            normals,
             SkinningWeights.of(weights if loose is None else loose.worn_over(weights)),
             expressive,
             dirs.contiguous(),
+            skirt,
         )
 
     def to(self, device: torch.device | str) -> Rig:
@@ -71,7 +88,13 @@ class Rig:
             self.weights.to(device),
             self.expressive.to(device),
             self.exprdirs.to(device),
+            self.skirt,
         )
+
+    def surface_on(self, vertices: Float[Tensor, "vertices 3"]) -> Float[Tensor, "n 3"]:
+        """Where the points are on another rest shape."""
+        surface = self.binding.interpolate(vertices)
+        return surface if self.skirt is None else surface.index_add(0, self.skirt.index, self.skirt.shift)
 
     def neighbors(self, k: int = 6) -> Neighbors:
         """The graph that ties points to their neighbors on the surface."""

@@ -108,7 +108,8 @@ def reshaped(avatar: Avatar, betas: Float[Tensor, " shape"]) -> Avatar:
     if avatar.correctives is not None:
         grown = replace(avatar.correctives, directions=avatar.correctives.directions * growth)
         new = replace(new, correctives=grown)
-    new.__dict__["rig"] = Rig.build(avatar.body, avatar.binding, betas, avatar.loose)  # where cached_property keeps it
+    rig = Rig.build(avatar.body, avatar.binding, betas, avatar.loose, avatar.hem)
+    new.__dict__["rig"] = rig  # where cached_property keeps it
     return new
 
 

@@ -51,19 +51,19 @@ def turning(body: Body, frames: int = FRAMES) -> Motion:
     )  # fmt: skip
 
 
-def make_turn(body: Body, folder: Path) -> MadeUpTurn:
-    """Draw it, with its exact track."""
+def make_turn(body: Body, folder: Path, count: int = FRAMES, hem: float | None = None) -> MadeUpTurn:
+    """Draw `count` frames of it, with their exact track; with a `hem`, in a skirt."""
     binding = spread_over(body, body.shaped(BETAS)[0], 6000)
-    rig = Rig.build(body, binding, BETAS)
+    rig = Rig.build(body, binding, BETAS, hem=hem)
     p = on_the_surface(rig, rig.neighbors())
     upper = rig.surface[:, 1] > rig.surface[:, 1].mean()
     p.albedo = torch.where(upper[:, None], torch.tensor([0.8, 0.3, 0.2]), torch.tensor([0.2, 0.4, 0.7]))
-    motion = turning(body)
+    motion = turning(body, count)
     camera = Camera.level(focal_px=SIZE * 1.1, size_hw=(SIZE, SIZE), height_m=0.9, distance_m=2.4)
     room = torch.linspace(0.3, 0.6, SIZE).expand(3, SIZE, SIZE)
-    frames, masks = np.empty((FRAMES, SIZE, SIZE, 3), np.uint8), torch.empty(FRAMES, SIZE, SIZE, dtype=torch.uint8)
+    frames, masks = np.empty((count, SIZE, SIZE, 3), np.uint8), torch.empty(count, SIZE, SIZE, dtype=torch.uint8)
     with torch.no_grad():
-        for i in range(FRAMES):
+        for i in range(count):
             posed = body.pose(motion.poses[i : i + 1], BETAS, motion.transl[i : i + 1])
             render = draw(rig, p, posed, camera, torch.zeros(1, 3))
             image = render.rgb[0] + (1 - render.alpha[0]) * room

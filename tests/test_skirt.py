@@ -1,0 +1,159 @@
+"""What spans from leg to leg is found in masks, and hangs between the legs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from made_up_turn import BETAS, TINY, make_turn
+
+from avatars.avatar import Avatar
+from avatars.binding import TORSO_AND_LIMBS, spread_over
+from avatars.body import Body, PosedBody
+from avatars.camera import Camera
+from avatars.crops import Crops
+from avatars.fit_config import Stage
+from avatars.fit_state import put_state, state_of
+from avatars.fitting import Fit, enter, fit_avatar, posed_crops, read_crops
+from avatars.gaussian_parameters import on_the_surface
+from avatars.gaussians import Gaussians
+from avatars.rasterizer import rasterize
+from avatars.rig import Rig
+from avatars.skirt import LEFT, OVERLAP_M, RIGHT, STEP_M, Leg, Skirt, find_hem
+from avatars.variation import reshaped
+
+HEM = 0.5
+ROUND = [0.0, 0.05, -0.05, 1.5, 3.1]
+"""Headings: three from the front, one from a side, one from behind."""
+
+
+@pytest.fixture(scope="module")
+def body() -> Body:
+    return Body.load()
+
+
+@pytest.fixture(scope="module")
+def bare(body: Body) -> Rig:
+    return Rig.build(body, spread_over(body, body.shaped(BETAS)[0], 8000), BETAS)
+
+
+@pytest.fixture(scope="module")
+def skirted(bare: Rig) -> Rig:
+    return Rig.build(bare.body, bare.binding, BETAS, hem=HEM)
+
+
+def seen(rig: Rig, headings: list[float], hide: bool = False) -> Iterator[tuple[PosedBody, Crops]]:
+    """What a camera at a person's height sees of the rig's points, one heading after the other."""
+    p = on_the_surface(rig, rig.neighbors())
+    camera = Camera.level(focal_px=300.0, size_hw=(256, 256), distance_m=3.0)
+    for heading in headings:
+        poses = torch.zeros(1, 55, 3)
+        poses[0, 0, 1] = heading
+        posed = rig.body.pose(poses, BETAS)
+        points = rig.pose(posed, p.offsets, p.quats)
+        render = rasterize(
+            Gaussians(points.means, points.quats, p.log_scales.exp(), p.opacity_logits.sigmoid(), p.albedo), camera
+        )
+        plane = torch.zeros_like(render.alpha[:, 0])
+        shown = plane if hide else plane + 1
+        yield posed, Crops(render.rgb, render.alpha[:, 0], render.rgb, plane, plane, plane, shown, camera)
+
+
+def test_a_skirts_hem_is_found_where_it_hangs(body: Body, skirted: Rig) -> None:
+    leg = Leg.both(body, BETAS)[0]
+    hem = find_hem(body, BETAS, seen(skirted, ROUND))
+    assert hem == pytest.approx(HEM, abs=3 * STEP_M / (leg.heights[-1] - leg.heights[0]))
+
+
+def test_bare_legs_wear_no_skirt(body: Body, bare: Rig) -> None:
+    assert find_hem(body, BETAS, seen(bare, ROUND)) is None
+
+
+@pytest.mark.parametrize(("headings", "hide"), [([1.5] * 9, False), ([0.0, 0.05], False), (ROUND, True)])
+def test_sides_few_frames_and_hidden_pixels_tell_of_no_skirt(
+    body: Body, skirted: Rig, headings: list[float], hide: bool
+) -> None:
+    assert find_hem(body, BETAS, seen(skirted, headings, hide)) is None
+
+
+def widest_gap_m(rig: Rig, apart: float) -> float:
+    """Between the points midway from crotch to hem, seen from the front, with each leg turned out by an angle."""
+    poses = torch.zeros(1, 55, 3)
+    poses[0, LEFT[0], 2], poses[0, RIGHT[0], 2] = apart, -apart
+    n, heights = len(rig.binding), Leg.both(rig.body, BETAS)[0].heights
+    quats = torch.tensor([1.0, 0, 0, 0]).expand(n, 4)
+    means = rig.pose(rig.body.pose(poses, BETAS), torch.zeros(n, 3), quats).means[0]
+    middle = heights[-1] - HEM / 2 * (heights[-1] - heights[0])
+    return float(means[(means[:, 1] - middle).abs() < 0.02, 0].sort().values.diff().max())
+
+
+def test_a_skirt_does_not_open_when_the_legs_part(bare: Rig, skirted: Rig) -> None:
+    assert widest_gap_m(bare, 0.5) > 0.15
+    assert widest_gap_m(skirted, 0.5) < 0.03
+
+
+def test_a_skirt_hangs_on_two_planes_that_touch_both_legs(body: Body, bare: Rig) -> None:
+    skirt, legs = Skirt.hung(body, BETAS, bare.binding, HEM), Leg.both(body, BETAS)
+    places, heights = bare.surface[skirt.index] + skirt.shift, legs[0].heights
+    assert (bare.binding.region[skirt.index] == TORSO_AND_LIMBS).all()
+    assert places[:, 1].min() > heights[-1] - HEM * (heights[-1] - heights[0])
+    assert places[:, 1].max() < heights[-1] + OVERLAP_M
+    assert torch.equal(skirt.normals[:, :2], torch.zeros(len(places), 2))
+    for side in (1.0, -1.0):
+        panel = places[skirt.normals[:, 2] == side]
+        assert panel[:, 0].abs().min() < 0.005 and panel[:, 0].max() > 0.05 and panel[:, 0].min() < -0.05
+        for leg in legs:
+            own = panel[panel[:, 0] * -leg.toward > 0]
+            _, z, _, forward, backward = (torch.from_numpy(column).float() for column in leg.at(own[:, 1].numpy()))
+            lower = own[:, 1] < heights[-1] - 0.1  # nothing lifts them over the trunk
+            assert torch.allclose(own[lower, 2], (z + (forward if side > 0 else -backward))[lower], atol=1e-5)
+
+
+def test_the_middle_of_a_skirt_follows_both_legs_and_its_sides_one(body: Body, bare: Rig) -> None:
+    skirt = Skirt.hung(body, BETAS, bare.binding, HEM)
+    places = bare.surface[skirt.index] + skirt.shift
+    assert torch.allclose(skirt.weights.sum(1), torch.ones(len(places)), atol=1e-5)
+    left = skirt.weights[:, LEFT].sum(1) - skirt.weights[:, RIGHT].sum(1)
+    assert left[places[:, 0].abs() < 0.003].abs().max() < 0.1
+    low = places[:, 1] < places[:, 1].min() + 0.1
+    assert left[low & (places[:, 0] > 0.07)].min() > 0.3 and left[low & (places[:, 0] < -0.07)].max() < -0.3
+
+
+def test_an_avatar_keeps_its_skirt_on_disk_and_hangs_it_anew_on_other_bodies(
+    body: Body, skirted: Rig, tmp_path: Path
+) -> None:
+    p = on_the_surface(skirted, skirted.neighbors())
+    avatar = Avatar(body, BETAS, skirted.binding, **p.leaves(), hem=HEM)  # type: ignore[arg-type]
+    again = Avatar.load(avatar.save(tmp_path / "avatar"), body)
+    assert again.hem == HEM and torch.equal(again.rig.surface, skirted.surface)
+    assert torch.equal(again.rig.weights.dense_t, skirted.weights.dense_t)
+    betas = BETAS + 2 * torch.eye(len(BETAS))[0]
+    taller = Rig.build(body, skirted.binding, betas, hem=HEM)
+    assert torch.equal(reshaped(again, betas).rig.surface, taller.surface)
+
+
+def test_surfaces_of_other_shapes_wear_the_skirt_too(body: Body, skirted: Rig, bare: Rig) -> None:
+    vertices = body.shaped(BETAS)[0]
+    assert torch.equal(skirted.surface_on(vertices), skirted.surface)
+    assert torch.equal(bare.surface_on(vertices), bare.surface)
+
+
+def test_a_fit_finds_the_skirt_and_goes_on_with_it_after_a_kill(body: Body, tmp_path: Path) -> None:
+    turn = make_turn(body, tmp_path, count=40, hem=HEM)
+    short = replace(TINY, stages=(Stage(2, 0.5, 6, 2), Stage(1, 1.0, 6)))
+    result = fit_avatar(turn.video, turn, config=short, body=body)  # type: ignore[arg-type]
+    assert result.avatar.hem == pytest.approx(HEM, abs=0.15)
+    crops, motion = read_crops(turn.video, turn, body, short)  # type: ignore[arg-type]
+    fit = Fit.start(short, body, crops, list(range(len(crops))), motion)
+    enter(fit, short.stages[0], 0)
+    assert fit.avatar().hem is None
+    fit.hem = find_hem(body, fit.betas, posed_crops(fit))
+    enter(fit, short.stages[1], 1)
+    again = Fit.start(short, body, fit.crops, fit.train, fit.pose.motion)
+    put_state(again, state_of(fit))
+    assert again.hem == fit.hem == pytest.approx(HEM, abs=0.15)
+    assert again.rig is not None and fit.rig is not None and torch.equal(again.rig.surface, fit.rig.surface)
+    assert again.ties is not None and fit.ties is not None and torch.equal(again.ties.neighbors, fit.ties.neighbors)
