@@ -26,6 +26,8 @@ MIDDLE_M = 0.03
 """The trunk ends where it is lowest so near to the middle."""
 SQUARE = 0.2
 """Cosine between the line of sight and that from leg to leg up to which a frame looks between the legs."""
+UPRIGHT = 0.85
+"""Cosine between each thigh and the vertical from which on no trunk is seen behind the gap, as in who sits or bends."""
 LEAST_FRAMES = 3
 """So many must do so to tell."""
 CLOSED = 0.9
@@ -103,32 +105,39 @@ def legs_exchanged(weights: Float[Tensor, "*points joints"]) -> Float[Tensor, "*
 def find_hem(body: Body, betas: Float[Tensor, " shape"], seen: Iterable[tuple[PosedBody, Crops]]) -> float | None:
     """How far down the legs, from 0 at the crotch to 1 at the ankles, single frames show cloth from leg to leg.
 
-    A frame tells where it looks between the bare legs, from the front or from behind. None where nothing hangs there.
+    A frame tells where it looks between the bare legs of who stands, from the front or from behind. None where nothing
+    hangs there.
     """
     left, right = Leg.both(body, betas)
-    depth_m = torch.from_numpy(0.5 * (left.reach[:, 1] + right.reach[:, 1])).float()
-    looked, closed, width_m = (torch.zeros(len(left.heights)) for _ in range(3))
+    sums = torch.zeros(3, len(left.heights))
     for posed, crop in seen:
-        inner = [posed.vertices(leg.innermost)[0] for leg in (left, right)]
-        across, middle = inner[0] - inner[1], (inner[0] + inner[1]) / 2
-        T_cam_world = crop.camera.T_cam_world.reshape(4, 4)
-        level = (T_cam_world[:3, :3].t() @ -T_cam_world[:3, 3] - middle) * torch.tensor([1.0, 0.0, 1.0])
-        level = torch.nn.functional.normalize(level, dim=-1)  # towards the camera
-        aslant = torch.nn.functional.cosine_similarity(across, level, dim=-1)
-        cloth = middle + depth_m[:, None] * level
-        column, row = crop.camera.project(cloth).reshape(-1, 2).floor().long().unbind(-1)
-        height, width = crop.mask.shape[1:]
-        tells = (aslant.abs() < SQUARE) & (column >= 0) & (row >= 0) & (column < width) & (row < height)
-        at = row.clamp(0, height - 1), column.clamp(0, width - 1)
-        tells &= crop.shown[0][at] > 0.5
-        looked += tells
-        closed += tells & (crop.mask[0][at] > 0.5)
-        width_m += tells * across.norm(dim=-1)
+        sums += _between(left, right, posed, crop)
+    looked, closed, width_m = sums
     told = torch.nonzero(looked >= LEAST_FRAMES).squeeze(-1).flip(0)  # from the crotch down
     above = told[(closed[told] >= CLOSED * looked[told]).cumprod(0).bool()]
     if len(above) == 0 or float((width_m[above] / looked[above]).max()) < WIDE_M:
         return None
     return 1.0 - float(above[-1]) / (len(left.heights) - 1)
+
+
+def _between(left: Leg, right: Leg, posed: PosedBody, crop: Crops) -> Float[Tensor, "3 heights"]:
+    """At which heights a frame looks between the legs, whether it sees cloth there (else 0), and how far apart the bare
+    legs are (meters, else 0)."""
+    thighs = posed.joints[0, [LEFT[0], RIGHT[0]]] - posed.joints[0, [LEFT[1], RIGHT[1]]]
+    if bool((thighs[:, 1] < UPRIGHT * thighs.norm(dim=-1)).any()):
+        return torch.zeros(3, len(left.heights))
+    inner = [posed.vertices(leg.innermost)[0] for leg in (left, right)]
+    across, middle = inner[0] - inner[1], (inner[0] + inner[1]) / 2
+    T_cam_world = crop.camera.T_cam_world.reshape(4, 4)
+    level = (T_cam_world[:3, :3].t() @ -T_cam_world[:3, 3] - middle) * torch.tensor([1.0, 0.0, 1.0])
+    level = torch.nn.functional.normalize(level, dim=-1)  # towards the camera
+    square = torch.nn.functional.cosine_similarity(across, level, dim=-1).abs() < SQUARE
+    depth_m = torch.from_numpy(0.5 * (left.reach[:, 1:2] + right.reach[:, 1:2])).float()
+    column, row = crop.camera.project(middle + depth_m * level).reshape(-1, 2).floor().long().unbind(-1)
+    height, width = crop.mask.shape[1:]
+    at = row.clamp(0, height - 1), column.clamp(0, width - 1)
+    tells = square & (at[0] == row) & (at[1] == column) & (crop.shown[0][at] > 0.5)
+    return tells * torch.stack([torch.ones(len(tells)), (crop.mask[0][at] > 0.5).float(), across.norm(dim=-1)])
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -45,14 +45,19 @@ def skirted(bare: Rig) -> Rig:
     return Rig.build(bare.body, bare.binding, BETAS, hem=HEM)
 
 
-def seen(rig: Rig, headings: list[float], hide: bool = False) -> Iterator[tuple[PosedBody, Crops]]:
-    """What a camera at a person's height sees of the rig's points, one heading after the other."""
+def seen(
+    rig: Rig, headings: list[float], *, hide: bool = False, seated: bool = False
+) -> Iterator[tuple[PosedBody, Crops]]:
+    """What a camera at the height of a person's eyes sees of the rig's points, one heading after the other."""
     p = on_the_surface(rig, rig.neighbors())
-    camera = Camera.level(focal_px=300.0, size_hw=(256, 256), distance_m=3.0)
+    camera = Camera.level(focal_px=220.0, size_hw=(256, 256), height_m=0.3 if seated else 1.5, distance_m=3.0)
     for heading in headings:
         poses = torch.zeros(1, 55, 3)
         poses[0, 0, 1] = heading
+        if seated:
+            poses[0, [LEFT[0], RIGHT[0]]] = torch.tensor([[-1.4, 0.0, 0.5], [-1.4, 0.0, -0.5]])
         posed = rig.body.pose(poses, BETAS)
+        posed = rig.body.pose(poses, BETAS, torch.tensor([[0.0, -float(posed.lowest_y()), 0.0]]))
         points = rig.pose(posed, p.offsets, p.quats)
         render = rasterize(
             Gaussians(points.means, points.quats, p.log_scales.exp(), p.opacity_logits.sigmoid(), p.albedo), camera
@@ -68,15 +73,17 @@ def test_a_skirts_hem_is_found_where_it_hangs(body: Body, skirted: Rig) -> None:
     assert hem == pytest.approx(HEM, abs=3 * STEP_M / (leg.heights[-1] - leg.heights[0]))
 
 
-def test_bare_legs_wear_no_skirt(body: Body, bare: Rig) -> None:
-    assert find_hem(body, BETAS, seen(bare, ROUND)) is None
+@pytest.mark.parametrize("seated", [False, True])
+def test_bare_legs_wear_no_skirt(body: Body, bare: Rig, seated: bool) -> None:
+    """The trunk is seen between the thighs of who sits."""
+    assert find_hem(body, BETAS, seen(bare, ROUND, seated=seated)) is None
 
 
 @pytest.mark.parametrize(("headings", "hide"), [([1.5] * 9, False), ([0.0, 0.05], False), (ROUND, True)])
 def test_sides_few_frames_and_hidden_pixels_tell_of_no_skirt(
     body: Body, skirted: Rig, headings: list[float], hide: bool
 ) -> None:
-    assert find_hem(body, BETAS, seen(skirted, headings, hide)) is None
+    assert find_hem(body, BETAS, seen(skirted, headings, hide=hide)) is None
 
 
 def widest_gap_m(rig: Rig, apart: float) -> float:
