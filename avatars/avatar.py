@@ -27,6 +27,7 @@ from avatars.motion import Motion
 from avatars.rig import PosedPoints, Rig
 from avatars.self_shadow import SelfShadow
 from avatars.shading import shading
+from avatars.skirt import Skirt
 from avatars.work_folder import holds_only_work
 
 SCHEMA = 1
@@ -54,8 +55,8 @@ class Avatar:
     """Offsets by pose, where the video varied it."""
     loose: LooseClothes | None = None
     """What hangs off the body and does not move as the skin under it does."""
-    hem: float | None = None
-    """How far down the legs, from 0 at the crotch to 1 at the ankles, a skirt hangs between them; None for no skirt."""
+    skirt: Skirt | None = None
+    """What hangs between the legs."""
     self_shadow: bool = False
     """Whether the albedo is free of the shadow that the body casts on itself (`SelfShadow`): lit, it is put on."""
     card: dict[str, Any] = field(default_factory=dict)
@@ -67,7 +68,7 @@ class Avatar:
     @cached_property
     def rig(self) -> Rig:
         """What posing needs of the body, computed once."""
-        return Rig.build(self.body, self.binding, self.betas, self.loose, self.hem)
+        return Rig.build(self.body, self.binding, self.betas, self.loose, self.skirt)
 
     @cached_property
     def shadows(self) -> SelfShadow:
@@ -157,7 +158,7 @@ class Avatar:
 
         tensors = {name: getattr(self, name).detach().cpu().contiguous() for name in _TENSORS}
         tensors |= {f"binding.{name}": getattr(self.binding, name).contiguous() for name in _BINDING}
-        for part, found in (("correctives", self.correctives), ("loose", self.loose)):
+        for part, found in (("correctives", self.correctives), ("loose", self.loose), ("skirt", self.skirt)):
             if found is not None:
                 tensors |= {f"{part}.{f.name}": getattr(found, f.name).cpu().contiguous() for f in fields(found)}
         save_file(tensors, folder / "gaussians.safetensors", metadata={"schema": str(SCHEMA)})
@@ -169,7 +170,6 @@ class Avatar:
             "body": {"name": self.body.path.name, "sha256": self.body.sha256},
             "betas": [round(float(b), 5) for b in self.betas],
             "self_shadow": self.self_shadow,
-            "hem": self.hem,
         }
         write_json(folder / "avatar.json", head | self.card)
 
@@ -199,7 +199,7 @@ class Avatar:
             tensors = load_file(folder / "gaussians.safetensors")
             binding = Binding(*(tensors[f"binding.{name}"] for name in _BINDING))
             parameters = {name: tensors[name] for name in _TENSORS}
-            parts = {"correctives": Correctives, "loose": LooseClothes}
+            parts = {"correctives": Correctives, "loose": LooseClothes, "skirt": Skirt}
             extra: dict[str, Any] = {
                 part: kind(**{f.name: tensors[f"{part}.{f.name}"] for f in fields(kind)})
                 for part, kind in parts.items()
@@ -207,7 +207,7 @@ class Avatar:
             }
         except Exception as error:  # safetensors raises its own error, or KeyError for a name that is missing
             raise InputError(f"{folder / 'gaussians.safetensors'} cannot be read ({error}).") from None
-        extra |= {"self_shadow": bool(card.get("self_shadow", False)), "hem": card.get("hem")}
+        extra["self_shadow"] = bool(card.get("self_shadow", False))
         card = {k: card[k] for k in card if k not in _HEAD}
         return Avatar(body=body, binding=binding, card=card, **extra, **parameters)
 
@@ -218,7 +218,7 @@ class Avatar:
 
 _TENSORS = ("betas", "offsets", "quats", "log_scales", "opacity_logits", "albedo", "light")
 _BINDING = ("corners", "barycentric", "region")
-_HEAD = {"schema", "made_by", "n_gaussians", "body", "betas", "self_shadow", "hem"}
+_HEAD = {"schema", "made_by", "n_gaussians", "body", "betas", "self_shadow"}
 
 
 @contextmanager

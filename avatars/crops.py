@@ -149,6 +149,11 @@ class CropStack:
             return crop
         return replace(crop, plate=room[None].float() / 255, known=torch.ones_like(crop.known))
 
+    def silhouette(self, i: int) -> tuple[Bool[Tensor, "height width"], Bool[Tensor, "height width"]]:
+        """The i-th crop's mask at level 1, and where it counts; on the CPU."""
+        planes = self.images[1][i]
+        return planes[3].cpu() > 127, planes[10].cpu() > 127
+
     def without_noise(self, i: int) -> Crops | None:
         """`over_truth` with the frame as a perfect camera would have taken it; None where that is not known."""
         clean = None if self.noiseless is None else self.noiseless[i]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -37,6 +37,8 @@ class FitCommand:
     device: Device = "cpu"
     """cuda: Gaussians are drawn and fitted on an NVIDIA GPU, by gsplat, poses still on the CPU; two such fits are not
     equal bit for bit."""
+    skirt: bool = True
+    """Where frames see cloth from leg to leg, hang a skirt there; --no-skirt takes it for trousers."""
     force: bool = False
     """Replace an avatar that stands at the output folder, once the new one is whole; and go on, with warnings, where
     the check of the capture says that the video cannot make one."""
@@ -63,6 +65,8 @@ class FitCommand:
         if result.scores is not None:
             print(result.scores.table())
         print(clock.table())
+        if result.avatar.skirt is not None:
+            print("A skirt was seen and hangs between the legs; --no-skirt takes it for trousers.")
         print(f"{len(result.avatar)} Gaussians, {result.coverage:.0%} of them seen -> {self.output}")
         print(f"peak memory {peak_gib():.2f} GiB")
 
@@ -115,6 +119,7 @@ class FitCommand:
             name: sha256_of(file) if file is not None and file.is_file() else None for name, file in files.items()
         }
         settings = {"quality": self.quality, "size": self.size, "seed": self.seed, "device": self.device}
+        settings["skirt"] = self.skirt
         return {"version": __version__, "body": body.sha256, **inputs, **settings, "tracking": plain(self.tracking)}
 
     def _fit(self, body: Body, work: Path, clock: StageClock) -> FitResult:
@@ -127,6 +132,7 @@ class FitCommand:
         plate = None if self.clean_plate is None else CleanPlate.read(self.clean_plate, size_hw)
         truth = None if self.truth_background is None else read_room(self.truth_background, size_hw)
         config = FitConfig.preset(self.quality, size_px=self.size, seed=self.seed, device=self.device)
+        config = replace(config, skirt=self.skirt)
         result = fit_avatar(
             self.video, track, config=config, body=body, plate=plate, truth=truth, clock=clock, keep=work / "fit.pt"
         )

@@ -79,6 +79,8 @@ class FitConfig:
     random_background: bool = True
     occluders: bool = True
     """Look for what passes before the person ahead of every stage but the first, and leave it out."""
+    skirt: bool = True
+    """Look for a skirt after the first stage, and let it hang between the legs."""
     flat_db: float = 0.01
     """The last stage is cut short when held-out frames (others than the scored ones) gain less than this in 600
     iterations; 0 never does."""

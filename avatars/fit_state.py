@@ -18,6 +18,7 @@ from avatars.gaussian_parameters import GaussianParameters
 from avatars.loose_clothes import LooseClothes
 from avatars.rig import Rig
 from avatars.self_shadow import SelfShadow
+from avatars.skirt import Skirt
 from avatars.ties import Ties
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ def state_of(fit: Fit) -> dict[str, Any]:
         "shadow": fit.shadow,
         "correctives": _tensors(fit.correctives),
         "loose": _tensors(fit.loose),
+        "skirt": _tensors(fit.skirt),
         "generator": fit.generator.get_state(),
         "pose": fit.pose.state(),
         "exposure": fit.exposure.state(),
@@ -72,7 +74,7 @@ def state_of(fit: Fit) -> dict[str, Any]:
     }
 
 
-def _tensors(part: Correctives | LooseClothes | None) -> list[Tensor] | None:
+def _tensors(part: Correctives | LooseClothes | Skirt | None) -> list[Tensor] | None:
     """A part of the avatar that not all have, field by field."""
     return None if part is None else [getattr(part, f.name).detach() for f in fields(part)]
 
@@ -84,11 +86,12 @@ def put_state(fit: Fit, state: dict[str, Any]) -> int:
     fit.hide(state["hidden"])
     binding, device = Binding(*state["binding"]), fit.config.device
     fit.loose = None if state["loose"] is None else LooseClothes(*state["loose"])
-    rig = Rig.build(fit.body, binding, fit.betas, fit.loose, fit.hem)
+    fit.skirt = None if state["skirt"] is None else Skirt(*state["skirt"])
+    rig = Rig.build(fit.body, binding, fit.betas, fit.loose, fit.skirt)
     fit.put_rig(rig)
     if (shadow := state["shadow"]) is not None:
         fit.shadows, fit.shadow = SelfShadow.of(rig, fit.betas), shadow
-    neighbors = Rig.build(fit.body, binding, fit.betas, hem=fit.hem).neighbors()
+    neighbors = Rig.build(fit.body, binding, fit.betas, skirt=fit.skirt).neighbors()
     fit.ties = Ties.between(rig, neighbors, fit.config.weights, fit.trust).to(device)
     number = state["stage"]["number"]
     stage = fit.config.stages[number]

@@ -23,7 +23,7 @@ from avatars.camera import Camera
 from avatars.clean_plate import CleanPlate, ShadedRooms
 from avatars.color_init import SeenColors, Sighting, fill_unseen, seen_colors, settled_colors
 from avatars.correctives import Correctives
-from avatars.crops import Crops, CropStack, boxes_of, load_crops
+from avatars.crops import CropStack, boxes_of, load_crops
 from avatars.drawing import draw
 from avatars.errors import InputError
 from avatars.fit_config import FitConfig, Stage
@@ -44,7 +44,7 @@ from avatars.rig import Rig
 from avatars.row_adam import RowAdam
 from avatars.self_shadow import SelfShadow
 from avatars.shading import shading
-from avatars.skirt import find_hem
+from avatars.skirt import Silhouette, Skirt, find_hem
 from avatars.threads import torch_on_one_thread
 from avatars.ties import Ties
 
@@ -112,6 +112,8 @@ class Fit:
     """As the stage before left it; None in the first."""
     hem: float | None = None
     """How far down a skirt goes (`find_hem`), looked for after the first stage; None for no skirt."""
+    skirt: Skirt | None = None
+    """Of the stage's Gaussians."""
     shadows: SelfShadow | None = None
     """Of the stage's Gaussians; None where no light is fitted."""
     shadow: Tensor | None = None
@@ -162,7 +164,7 @@ class Fit:
         found = self.correctives
         if found is not None:
             found = replace(found, directions=found.directions.detach().cpu().clone())
-        extra = {"correctives": found, "loose": self.loose, "hem": self.hem, "self_shadow": self.config.shading}
+        extra = {"correctives": found, "loose": self.loose, "skirt": self.skirt, "self_shadow": self.config.shading}
         return Avatar(self.body, self.betas.clone(), self.rig.binding, **leaves, **extra)  # type: ignore[arg-type]
 
     def shadow_in(self, posed: PosedBody) -> Tensor | None:
@@ -220,8 +222,8 @@ def fit_avatar(
             if fit.run is None:
                 if number > 0 and config.occluders:
                     leave_out_occluders(fit, motion)
-                if number == 1:
-                    fit.hem = find_hem(fit.body, fit.betas, posed_crops(fit))
+                if number == 1 and config.skirt:
+                    fit.hem = find_hem(fit.body, fit.betas, silhouettes(fit))
                 enter(fit, stage, number)
             run_stage(fit, watch, keeper)
     with clock.stage("fit unseen"):
@@ -289,14 +291,17 @@ def enter(fit: Fit, stage: Stage, number: int) -> None:
     """
     count = max(int(fit.config.count * stage.density), 200)
     binding = spread_over(fit.body, fit.body.shaped(fit.betas)[0], count)
-    rig = Rig.build(fit.body, binding, fit.betas, hem=fit.hem)
+    fit.skirt = None if fit.hem is None else Skirt.of(fit.body, fit.betas, binding, fit.hem)
+    rig = Rig.build(fit.body, binding, fit.betas, skirt=fit.skirt)
     neighbors = rig.neighbors()
     if fit.parameters is None or fit.rig is None:
         parameters = on_the_surface(rig, neighbors)
     else:
         parameters = refined(fit.parameters.require_gradients(False, "cpu"), fit.rig, rig, neighbors)
+        if fit.skirt is not None and fit.rig.hanging is None:  # offsets from skin that now hangs
+            parameters.offsets[fit.skirt.index] = 0.0
         fit.loose = LooseClothes.of(binding, rig.weights.dense_t.t(), rig.surface, parameters.offsets)
-        rig = Rig.build(fit.body, binding, fit.betas, fit.loose, fit.hem)
+        rig = Rig.build(fit.body, binding, fit.betas, fit.loose, fit.skirt)
     if stage.level < 4 <= fit.level:  # coarse Gaussians are fat: to fill a silhouette they lie too far inside it
         parameters.offsets = on_the_surface(rig, neighbors).offsets
     fit.put_rig(rig)
@@ -317,11 +322,12 @@ def enter(fit: Fit, stage: Stage, number: int) -> None:
     fit.run = StageRun.start(fit, stage, number)
 
 
-def posed_crops(fit: Fit) -> Iterator[tuple[PosedBody, Crops]]:
-    """Every training frame at half its size, with the body in its pose of now."""
+def silhouettes(fit: Fit) -> Iterator[Silhouette]:
+    """Of every training frame, with the body in its pose of now."""
     for row, i in enumerate(fit.train):
         rows = torch.tensor([row])
-        yield fit.pose.pose(fit.body, fit.betas, rows, fit.pose.corrections.values[rows]), fit.crops.take([i], 2)
+        posed = fit.pose.pose(fit.body, fit.betas, rows, fit.pose.corrections.values[rows])
+        yield Silhouette(posed, fit.crops.cameras[i], *fit.crops.silhouette(i))
 
 
 def finish(fit: Fit) -> None:
@@ -396,7 +402,7 @@ def run_stage(fit: Fit, watch: Watch, keeper: Keeper) -> None:
         keeper.keep(fit)
     if run.shape is not None:
         fit.betas = run.shape.detach().clone()
-        fit.put_rig(Rig.build(fit.body, fit.rig.binding, fit.betas, fit.loose, fit.hem))
+        fit.put_rig(Rig.build(fit.body, fit.rig.binding, fit.betas, fit.loose, fit.skirt))
     fit.run = None
 
 
@@ -450,6 +456,7 @@ def describe(result: FitResult) -> dict[str, Any]:
     return {
         "n_gaussians": len(result.avatar),
         "pose_codes": 0 if result.avatar.correctives is None else len(result.avatar.correctives.axes),
+        "skirt": result.avatar.skirt is not None,
         "iterations": len(result.losses),
         "coverage": round(result.coverage, 4),
         "scores": None if result.scores is None else result.scores.as_dict(),

@@ -14,7 +14,7 @@ from avatars.forward_kinematics import joint_quaternions
 from avatars.loose_clothes import LooseClothes
 from avatars.rotations import matrix_from_axis_angle
 from avatars.skinning import SkinningWeights, skin
-from avatars.skirt import Skirt
+from avatars.skirt import Hanging, Skirt
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,7 +42,8 @@ class Rig:
     """Points that expressions move."""
     exprdirs: Float[Tensor, "expression m*3"]
     """Their displacements per expression coefficient."""
-    skirt: Skirt | None = None
+    hanging: Hanging | None = None
+    """What hangs between the legs."""
 
     @staticmethod
     def build(
@@ -50,23 +51,22 @@ class Rig:
         binding: Binding,
         betas: Float[Tensor, " shape"],
         loose: LooseClothes | None = None,
-        hem: float | None = None,
+        skirt: Skirt | None = None,
     ) -> Rig:
-        """Interpolate the body at the binding's points; what is `loose` has weights of its own, and with a `hem`
-        (`skirt.find_hem`) a skirt hangs between the legs."""
+        """Interpolate the body at the binding's points; what is `loose` has weights of its own, and so has a skirt,
+        which has its own places, too."""
         weights = binding.interpolate(body.lbs_weights)
-        skirt = None if hem is None else Skirt.hung(body, betas, binding, hem)
-        if skirt is not None:
-            weights = skirt.worn_over(weights)
         vertices = body.shaped(betas)[0]
         moving = body.exprdirs.abs().amax((1, 2)) > 1e-5
         expressive = torch.nonzero(moving[binding.corners].any(-1)).squeeze(-1)
         dirs = binding[expressive].interpolate(body.exprdirs.flatten(1))  # (m, 3 * expression)
         dirs = dirs.view(len(expressive) * 3, -1).t()
         surface, normals = binding.interpolate(vertices), binding.normals(vertices, body.faces)
-        if skirt is not None:
-            surface = surface.index_add(0, skirt.index, skirt.shift)
-            normals = normals.index_copy(0, skirt.index, skirt.normals)
+        hanging = None if skirt is None else skirt.hung(body, betas, binding)
+        if hanging is not None:
+            surface = surface.index_add(0, hanging.index, hanging.shift)
+            normals = normals.index_copy(0, hanging.index, hanging.normals)
+            weights = weights.index_copy(0, hanging.index, hanging.weights)
         return Rig(
             body,
             binding,
@@ -75,7 +75,7 @@ class Rig:
             SkinningWeights.of(weights if loose is None else loose.worn_over(weights)),
             expressive,
             dirs.contiguous(),
-            skirt,
+            hanging,
         )
 
     def to(self, device: torch.device | str) -> Rig:
@@ -88,13 +88,13 @@ class Rig:
             self.weights.to(device),
             self.expressive.to(device),
             self.exprdirs.to(device),
-            self.skirt,
+            None if self.hanging is None else self.hanging.to(device),
         )
 
     def surface_on(self, vertices: Float[Tensor, "vertices 3"]) -> Float[Tensor, "n 3"]:
-        """Where the points are on another rest shape."""
+        """Where the points are on another rest shape; a skirt stays as far off the skin as it is."""
         surface = self.binding.interpolate(vertices)
-        return surface if self.skirt is None else surface.index_add(0, self.skirt.index, self.skirt.shift)
+        return surface if self.hanging is None else surface.index_add(0, self.hanging.index, self.hanging.shift)
 
     def neighbors(self, k: int = 6) -> Neighbors:
         """The graph that ties points to their neighbors on the surface."""
@@ -127,7 +127,8 @@ class Rig:
             moved = (expression.to(rest.device) @ self.exprdirs[: expression.shape[-1]]).view(len(expression), -1, 3)
             rest = rest.expand(len(expression), -1, -1).index_add(1, self.expressive, moved)
         if self.body.points.posedirs is not None:
-            rest = rest + self.binding.interpolate(_pose_correctives(posed).to(rest.device))
+            moved = self.binding.interpolate(_pose_correctives(posed).to(rest.device))
+            rest = rest + (moved if self.hanging is None else moved.index_fill(1, self.hanging.index, 0.0))
         return rest
 
 

@@ -108,7 +108,7 @@ def reshaped(avatar: Avatar, betas: Float[Tensor, " shape"]) -> Avatar:
     if avatar.correctives is not None:
         grown = replace(avatar.correctives, directions=avatar.correctives.directions * growth)
         new = replace(new, correctives=grown)
-    rig = Rig.build(avatar.body, avatar.binding, betas, avatar.loose, avatar.hem)
+    rig = Rig.build(avatar.body, avatar.binding, betas, avatar.loose, avatar.skirt)
     new.__dict__["rig"] = rig  # where cached_property keeps it
     return new
 

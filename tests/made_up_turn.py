@@ -19,6 +19,7 @@ from avatars.fit_config import FitConfig, Stage
 from avatars.gaussian_parameters import on_the_surface
 from avatars.motion import Motion
 from avatars.rig import Rig
+from avatars.skirt import Skirt
 from avatars.video import write_video
 
 SIZE, FRAMES = 96, 16
@@ -54,7 +55,8 @@ def turning(body: Body, frames: int = FRAMES) -> Motion:
 def make_turn(body: Body, folder: Path, count: int = FRAMES, hem: float | None = None) -> MadeUpTurn:
     """Draw `count` frames of it, with their exact track; with a `hem`, in a skirt."""
     binding = spread_over(body, body.shaped(BETAS)[0], 6000)
-    rig = Rig.build(body, binding, BETAS, hem=hem)
+    skirt = None if hem is None else Skirt.of(body, BETAS, binding, hem)
+    rig = Rig.build(body, binding, BETAS, skirt=skirt)
     p = on_the_surface(rig, rig.neighbors())
     upper = rig.surface[:, 1] > rig.surface[:, 1].mean()
     p.albedo = torch.where(upper[:, None], torch.tensor([0.8, 0.3, 0.2]), torch.tensor([0.2, 0.4, 0.7]))

@@ -43,8 +43,19 @@ def fitted(turn: MadeUpTurn, body: Body, config: FitConfig, keep: Path | None = 
     return fit_avatar(turn.video, turn, config=config, body=body, plate=turn.room, keep=keep)  # type: ignore[arg-type]
 
 
-def test_fitting_elsewhere_makes_the_same_avatar(turn: MadeUpTurn, body: Body, monkeypatch, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def skirted(body: Body, tmp_path_factory: pytest.TempPathFactory) -> MadeUpTurn:
+    """With enough frames to tell a skirt."""
+    return make_turn(body, tmp_path_factory.mktemp("skirted"), count=40, hem=0.8)
+
+
+@pytest.mark.parametrize("kind", ["turn", "skirted"])
+def test_fitting_elsewhere_makes_the_same_avatar(
+    kind: str, body: Body, monkeypatch, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    turn = request.getfixturevalue(kind)
     here = fitted(turn, body, CONFIG)
+    assert (here.avatar.skirt is not None) == (kind == "skirted")
     monkeypatch.setattr(rasterizer, "_rasterized", drawn_elsewhere)
     with pretended_device() as device:
         there = fitted(turn, body, replace(CONFIG, device=device), tmp_path / "fit.pt")
