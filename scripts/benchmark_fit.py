@@ -44,8 +44,8 @@ if TYPE_CHECKING:
     from avatars.tracking import Track
 
 Numbers: TypeAlias = dict[str, Any]
-Part = Literal["color_init", "refine_pose", "connectivity", "coarse_to_fine", "shading"]
-PARTS: tuple[Part, ...] = ("color_init", "refine_pose", "connectivity", "coarse_to_fine", "shading")
+Part = Literal["color_init", "refine_pose", "connectivity", "coarse_to_fine", "shading", "skirt"]
+PARTS: tuple[Part, ...] = ("color_init", "refine_pose", "connectivity", "coarse_to_fine", "shading", "skirt")
 ROOMS_EVERY = 8
 FULL_SIZE = 400
 """Videos smaller than this are for trying the script out; the check of captures refuses them."""
@@ -80,7 +80,7 @@ class FitBenchmark:
     ablation: bool = False
     """Leave out each part of the recipe once, and print a table."""
     ablation_people: int = 2
-    """How many people that is done for; each takes five more fits."""
+    """How many people that is done for; each takes six more fits."""
     front_only: bool = False
     """The ablation's fits are given the person's front alone, and are scored on the rest of the turn."""
     quick: bool = False
