@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import Any, Literal
 
 import torch
@@ -39,6 +40,12 @@ SKIN_LIGHTNESS = (0.36, 0.83)
 HAIR_COLORS = ("1c1513", "2f2018", "4a3020", "6b4a2f", "7c3f22", "a98250", "c9ad7d", "8d8985")
 """Black to blond, auburn and gray."""
 CLOTHES_CHROMA, CLOTHES_LIGHTNESS = (0.01, 0.13), (0.25, 0.82)
+UNLIKE_SKIN = 6.0
+"""From so many of the skin's own deviations on a color is a cloth's for certain."""
+FOLDS = torch.tensor([0.33, 1.0, 1.0])
+"""Lightness counts a third where cloths are told apart: a fold is no other cloth."""
+SAME_COLOR = 0.06
+"""OKLab distance, of those, below which two colors are one."""
 MAX_LIGHTER, MAX_DARKER = 0.25, 0.22
 """How far (OKLab L) clothes may change in lightness: farther, and folds and prints drown in black or white."""
 
@@ -119,7 +126,8 @@ def reshaped(avatar: Avatar, betas: Float[Tensor, " shape"]) -> Avatar:
 def find_parts(avatar: Avatar, colors: int = 5) -> Parts:
     """Skin is what looks like the hands and the face, hair the rest of the head, clothes the rest of the body.
 
-    Where clothes are the rule (`COVERED`) it takes more to be skin.
+    Where clothes are the rule (`COVERED`) it takes more to be skin. A color between skin and a cloth's, as at hems and
+    where the fit was unsure, belongs to both.
     """
     lab, region = oklab_from_srgb(avatar.albedo), avatar.binding.region
     bare = lab[(region == HAND) | (region == FACE)]
@@ -128,7 +136,10 @@ def find_parts(avatar: Avatar, colors: int = 5) -> Parts:
     weights = avatar.rig.weights.dense_t
     covered, neck = (sum(weights[JOINT_NAMES.index(n)] for n in names) for names in (COVERED, ("neck", "head")))
     apart = ((lab - middle) / torch.cat([torch.tensor([0.16]), spread])).norm(dim=-1) * (1 + covered)
-    alike = torch.sigmoid((1.8 - apart) / 0.15)
+    dressed = (region == TORSO_AND_LIMBS) | (region == FOOT)
+    cloths = color_centers(lab, (dressed & (apart > UNLIKE_SKIN)).float(), colors)
+    mixed = torch.where(region == TORSO_AND_LIMBS, skin_share(lab, middle, cloths), 0.0)
+    alike = torch.maximum(torch.sigmoid((1.8 - apart) / 0.15), mixed)
     chroma, own_chroma = lab[:, 1:].norm(dim=-1), middle[1:].norm()
     dark = torch.sigmoid((0.62 * middle[0] - lab[:, 0]) / 0.03)  # brows, pupils, nostrils
     white = torch.sigmoid((lab[:, 0] - middle[0] - 0.1) / 0.03) * torch.sigmoid((0.5 * own_chroma - chroma) / 0.01)
@@ -136,33 +147,61 @@ def find_parts(avatar: Avatar, colors: int = 5) -> Parts:
     hair = torch.where(region == HEAD, 1 - skin, 0.0)
     nape = (neck > 0.5) & (region == TORSO_AND_LIMBS) & ((lab - _mean(lab, hair)).norm(dim=-1) < 0.12)
     hair = torch.where(nape, 1 - skin, hair)
-    clothed = ((region == TORSO_AND_LIMBS) | (region == FOOT)) & ~nape
-    clothed = torch.where(clothed, 1 - skin, 0.0)
-    return Parts(skin, hair, clothed[:, None] * color_clusters(lab, clothed, colors))
+    clothed = torch.where(dressed & ~nape, 1 - skin, 0.0)
+    return Parts(skin, hair, clothed[:, None] * membership(lab, color_centers(lab, clothed, colors)))
 
 
-def color_clusters(lab: Float[Tensor, "n 3"], weight: Float[Tensor, " n"], count: int) -> Float[Tensor, "n colors"]:
-    """Soft membership in at most `count` colors: k-means with weights, started from the farthest colors.
+def skin_share(
+    lab: Float[Tensor, "n 3"], skin: Float[Tensor, " 3"], cloths: Float[Tensor, "k 3"]
+) -> Float[Tensor, " n"]:
+    """How far a color is from the nearest cloth's towards the skin's; 0 where the two are much alike."""
+    if len(cloths) == 0:
+        return torch.zeros(len(lab))
+    x, goal = lab * FOLDS, skin * FOLDS
+    start = cloths[torch.cdist(x, cloths).argmin(-1)]
+    way = goal - start
+    share = ((x - start) * way).sum(-1) / way.square().sum(-1).clamp_min(1e-8)
+    return torch.where(way.norm(dim=-1) > SAME_COLOR, ((share - 0.25) / 0.5).clamp(0, 1), 0.0)
 
-    Lightness counts a third: a fold is no other cloth. Colors closer than 0.06 are one.
+
+def color_centers(lab: Float[Tensor, "n 3"], weight: Float[Tensor, " n"], count: int) -> Float[Tensor, "k 3"]:
+    """At most `count` colors of what weighs more than a half, times `FOLDS`: k-means, started from the farthest colors.
+
+    Colors closer than `SAME_COLOR` are one, and what lies between two is a mix of them.
     """
-    x = lab * torch.tensor([0.33, 1.0, 1.0])
+    x = lab * FOLDS
     some = torch.nonzero(weight > 0.5).squeeze(-1)
     if len(some) == 0:
-        return torch.zeros(len(lab), 0)
-    some = some[torch.linspace(0, len(some) - 1, min(len(some), 4000)).long()]
-    centers = x[some].median(0).values[None]
+        return torch.zeros(0, 3)
+    x = x[some[torch.linspace(0, len(some) - 1, min(len(some), 4000)).long()]]
+    centers = x.median(0).values[None]
     for _ in range(count - 1):
-        distance = torch.cdist(x[some], centers).amin(-1)
-        far = distance.topk(max(len(some) // 100, 1)).indices  # a group, not a stray Gaussian
-        if float(distance[far].min()) < 0.06:
+        distance = torch.cdist(x, centers).amin(-1)
+        far = distance.topk(max(len(x) // 100, 1)).indices  # a group, not a stray Gaussian
+        if float(distance[far].min()) < SAME_COLOR:
             break
-        centers = torch.cat([centers, x[some][far].median(0).values[None]])
+        centers = torch.cat([centers, x[far].median(0).values[None]])
     for _ in range(12):
-        nearest = torch.cdist(x[some], centers).argmin(-1)
-        means = [x[some][nearest == k].mean(0) if bool((nearest == k).any()) else c for k, c in enumerate(centers)]
+        nearest = torch.cdist(x, centers).argmin(-1)
+        means = [x[nearest == k].mean(0) if bool((nearest == k).any()) else c for k, c in enumerate(centers)]
         centers = torch.stack(means)
-    return torch.softmax(-(torch.cdist(x, centers) ** 2) / (2 * 0.02**2), -1)
+    kept: list[Tensor] = []
+    for center in centers[torch.bincount(nearest, minlength=len(centers)).argsort(descending=True, stable=True)]:
+        alike = any(float((center - other).norm()) < SAME_COLOR for other in kept)
+        if not alike and not any(_between(center, a, b) for a, b in combinations(kept, 2)):
+            kept.append(center)
+    return torch.stack(kept)
+
+
+def _between(color: Tensor, a: Tensor, b: Tensor) -> bool:
+    """Whether a color is about a mix of two others."""
+    share = float((color - a) @ (b - a) / (b - a).square().sum())
+    return 0 < share < 1 and float((torch.lerp(a, b, share) - color).norm()) < SAME_COLOR / 2
+
+
+def membership(lab: Float[Tensor, "n 3"], centers: Float[Tensor, "k 3"]) -> Float[Tensor, "n k"]:
+    """To which of `color_centers` each color belongs, softly."""
+    return torch.softmax(-(torch.cdist(lab * FOLDS, centers) ** 2) / (2 * 0.02**2), -1)
 
 
 def _skin_step(lab: Tensor, weight: Tensor, g: torch.Generator, changes: dict[str, Any]) -> Float[Tensor, " 3"]:

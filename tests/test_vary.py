@@ -69,6 +69,33 @@ def test_parts_are_found(avatar: Avatar) -> None:
     assert float(parts.clothes[chest].sum(-1).min()) > 0.9
 
 
+@pytest.mark.parametrize(("share", "low", "high"), [(0.8, 0.9, 1.0), (0.4, 0.2, 0.4), (0.2, 0.0, 0.1)])
+def test_a_color_between_skin_and_cloth_belongs_to_both(avatar: Avatar, share: float, low: float, high: float) -> None:
+    wrist = (avatar.rig.surface[:, 0].abs() > 0.55) & (avatar.binding.region == TORSO_AND_LIMBS)
+    wrist &= wrist.cumsum(0) % 8 == 0  # a few, no sleeve
+    lab = oklab_from_srgb(avatar.albedo)
+    skin, shirt = oklab_from_srgb(torch.tensor([SKIN, SHIRT]))
+    lab[wrist] = shirt + share * (skin - shirt)
+    lab[avatar.rig.surface[:, 1] < -0.3] = oklab_from_srgb(torch.tensor([[0.1, 0.4, 0.15]]))  # not gray, a mix, too
+    parts = find_parts(replace(avatar, albedo=srgb_from_oklab(lab)))
+    assert low <= float(parts.skin[wrist].min()) and float(parts.skin[wrist].max()) <= high
+    assert torch.allclose(parts.skin[wrist] + parts.clothes[wrist].sum(1), torch.ones(int(wrist.sum())), atol=1e-4)
+
+
+def test_what_lies_between_two_cloths_or_is_a_shade_of_one_is_no_other_cloth(avatar: Avatar) -> None:
+    waist = ((avatar.rig.surface[:, 1] + 0.3).abs() < 0.06) & (avatar.binding.region == TORSO_AND_LIMBS)
+    back = (
+        (avatar.rig.normals[:, 2] < -0.5) & (avatar.rig.surface[:, 1] > -0.2) & (avatar.rig.surface[:, 0].abs() < 0.2)
+    )
+    back &= avatar.binding.region == TORSO_AND_LIMBS
+    lab = oklab_from_srgb(avatar.albedo)
+    lab[waist] = oklab_from_srgb(torch.tensor([SHIRT, TROUSERS])).mean(0)
+    lab[back] += torch.tensor([-0.1, 0.02, 0.02])
+    assert find_parts(replace(avatar, albedo=srgb_from_oklab(lab))).clothes.shape[1] == 2
+    lab[waist] = oklab_from_srgb(torch.tensor([[0.8, 0.1, 0.1]]))
+    assert find_parts(replace(avatar, albedo=srgb_from_oklab(lab))).clothes.shape[1] == 3
+
+
 def test_the_same_seed_gives_the_same_person_and_another_seed_another(avatar: Avatar) -> None:
     (a, said), (b, said_again), (c, _) = vary(avatar, 5), vary(avatar, 5), vary(avatar, 6)
     assert said == said_again
