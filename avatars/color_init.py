@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from avatars.crops import Crops
+from avatars.skirt import Hanging
 
 UNSEEN, TRUSTED = 0.02, 0.2
 """Shares of the coverage of what is seen well, up to which a color is a guess, and from which it is sure."""
@@ -105,13 +106,19 @@ def _observe(s: Sighting) -> tuple[Float[Tensor, "n 3"], Float[Tensor, " n"]]:
 
 
 def fill_unseen(
-    seen: SeenColors, rest: Float[Tensor, "n 3"], normals: Float[Tensor, "n 3"], *, k: int = 32
+    seen: SeenColors,
+    rest: Float[Tensor, "n 3"],
+    normals: Float[Tensor, "n 3"],
+    skirt: Hanging | None = None,
+    *,
+    k: int = 32,
 ) -> Float[Tensor, "n 3"]:
     """Colors with every unseen point given the mean of its nearest well seen ones, or of their mirror images; what is
     seen badly is drawn towards that mean, the more the worse it is seen.
 
     `rest` and `normals` (unit) are in the axes of the T-pose. The mirror plane is x = 0: what only the left side shows
-    is a better guess for the right than the nearest color is.
+    is a better guess for the right than the nearest color is. The front of a skirt is one for its back, and the other
+    way around.
     """
     from scipy.spatial import KDTree
 
@@ -123,10 +130,15 @@ def fill_unseen(
     if not bool(asks.any()):
         return seen.rgb
     place = torch.cat([rest, SIDES_APART_M / 2**0.5 * normals], -1)
-    lent = torch.cat([place[source], place[source] * torch.tensor([-1.0, 1.0, 1.0]).repeat(2)])
+    lent, lender = place[source], torch.nonzero(source).squeeze(-1)
+    lent, lender = torch.cat([lent, lent * torch.tensor([-1.0, 1.0, 1.0]).repeat(2)]), lender.repeat(2)
+    if skirt is not None:
+        turned = torch.cat([place[skirt.index, :3] + skirt.across, -place[skirt.index, 3:]], -1)
+        lends = source[skirt.index]
+        lent, lender = torch.cat([lent, turned[lends]]), torch.cat([lender, skirt.index[lends]])
     distance, index = KDTree(lent.numpy()).query(place[asks].numpy(), k=min(k, len(lent)), workers=-1)
     weight = 1.0 / (torch.from_numpy(distance).float().reshape(len(index), -1) + 1e-3) ** 2
-    colors = seen.rgb[source][torch.from_numpy(index).reshape(len(index), -1) % int(source.sum())]
+    colors = seen.rgb[lender[torch.from_numpy(index).reshape(len(index), -1)]]
     guess = (colors * weight[..., None]).sum(1) / weight.sum(1, keepdim=True)
     filled = seen.rgb.clone()
     filled[asks] = torch.lerp(guess, seen.rgb[asks], own[asks, None])
@@ -139,6 +151,7 @@ def settled_colors(
     seen: SeenColors,
     places: Float[Tensor, "n 3"],
     normals: Float[Tensor, "n 3"],
+    skirt: Hanging | None = None,
 ) -> Float[Tensor, "n 3"]:
     """Fitted colors where the frames draw the points, what is seen where they are or next to them (`fill_unseen`)
     elsewhere. `drawn` is how much of each point the frames draw; `places` are those of the T-pose, offsets included.
@@ -151,4 +164,4 @@ def settled_colors(
     stray = ((fitted - seen.rgb).abs().amax(1, keepdim=True) / STRAY - 1).clamp(0, 1) * (seen.trust >= OWN)[:, None]
     believed = (drawn / DRAWN).clamp(0, 1)[:, None] * (1 - stray * (1 - learnt))
     own = torch.lerp(seen.rgb, fitted, believed)
-    return torch.lerp(fill_unseen(replace(seen, rgb=own), places, normals), fitted, learnt * believed)
+    return torch.lerp(fill_unseen(replace(seen, rgb=own), places, normals, skirt), fitted, learnt * believed)

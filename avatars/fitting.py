@@ -313,7 +313,7 @@ def enter(fit: Fit, stage: Stage, number: int) -> None:
         fit.shadow = fit.shadows.at_anchors(posed.A_world_rest, parameters.light)
     seen = look(fit, stage.level)
     if fit.config.color_init:
-        parameters.albedo = fill_unseen(seen, rig.surface, rig.normals).clamp(0, 1)
+        parameters.albedo = fill_unseen(seen, rig.surface, rig.normals, rig.hanging).clamp(0, 1)
     fit.trust = seen.trust
     fit.ties = Ties.between(rig, neighbors, fit.config.weights, fit.trust).to(fit.config.device)
     fit.parameters = parameters.require_gradients(True, fit.config.device)
@@ -337,7 +337,7 @@ def finish(fit: Fit) -> None:
     fit.parameters = p
     seen = look(fit, fit.level)
     places, drawn = rig.surface + p.offsets.cpu(), drawn_share(fit, fit.level)
-    p.albedo = settled_colors(p.albedo.cpu(), drawn, seen, places, rig.normals).to(fit.config.device)
+    p.albedo = settled_colors(p.albedo.cpu(), drawn, seen, places, rig.normals, rig.hanging).to(fit.config.device)
     fit.coverage = 1.0 - float(seen.unseen.float().mean())
 
 

@@ -182,6 +182,8 @@ class Hanging:
     """Of the cloth, unit, outward."""
     weights: Float[Tensor, "m joints"]
     """Rows sum to 1."""
+    across: Float[Tensor, "m 3"]
+    """From the cloth to that on the other side of the legs, meters."""
 
     def to(self, device: torch.device | str) -> Hanging:
         """The points on `device`."""
@@ -235,7 +237,8 @@ class Skirt:
         trunk = (0.5 * (trunk + legs_exchanged(trunk))).expand_as(skin)
         weights = torch.lerp(torch.lerp(skin, legs_exchanged(skin), 0.5 * share[:, None]), trunk, rise[:, None])
         normals = side[:, None] * torch.tensor([0.0, 0.0, 1.0])
-        return Hanging(self.index.cpu(), places - surface, normals, weights).to(self.index.device)
+        across = -(forward + backward)[:, None] * normals
+        return Hanging(self.index.cpu(), places - surface, normals, weights, across).to(self.index.device)
 
 
 def legs_exchanged(weights: Float[Tensor, "*points joints"]) -> Float[Tensor, "*points joints"]:

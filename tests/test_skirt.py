@@ -13,6 +13,7 @@ from avatars.avatar import Avatar
 from avatars.binding import TORSO_AND_LIMBS, spread_over
 from avatars.body import Body
 from avatars.camera import Camera
+from avatars.color_init import SeenColors, fill_unseen
 from avatars.fit_config import Stage
 from avatars.fit_state import put_state, state_of
 from avatars.fitting import Fit, enter, fit_avatar, read_crops, silhouettes
@@ -184,6 +185,19 @@ def test_an_avatar_keeps_its_skirt_on_disk_and_on_other_bodies(body: Body, skirt
     assert (moved - skin).norm(dim=-1).max() < 0.05  # none jumps to the other side
     places = reshaped(again, heavier).rig.surface[skirt.index]
     assert places[skirt.share > 0.97, 0].abs().max() < 0.005
+
+
+def test_the_back_of_a_skirt_that_no_frame_shows_has_the_color_of_its_front(skirted: Rig) -> None:
+    skirt, n = skirted.hanging, len(skirted.binding)
+    assert skirt is not None
+    front, back = (skirt.index[skirt.normals[:, 2] == side] for side in (1.0, -1.0))
+    cloth, skin = torch.tensor([0.2, 0.2, 0.6]), torch.tensor([0.8, 0.6, 0.5])
+    rgb, coverage = skin.repeat(n, 1), torch.ones(n)
+    rgb[front], coverage[back], coverage[skirted.normals[:, 2] < -0.2] = cloth, 0.0, 0.0
+    for worn, most in ((skirt, 0.06), (None, 1.0)):
+        off = (fill_unseen(SeenColors(rgb, coverage), skirted.surface, skirted.normals, worn)[back] - cloth).abs()
+        assert float(off.mean()) < most
+    assert float(off.mean()) > 0.2
 
 
 def test_surfaces_of_other_shapes_wear_the_skirt_too(body: Body, skirted: Rig, bare: Rig) -> None:
