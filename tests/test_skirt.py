@@ -200,10 +200,11 @@ def test_the_back_of_a_skirt_that_no_frame_shows_has_the_color_of_its_front(skir
     assert float(off.mean()) > 0.2
 
 
-def test_surfaces_of_other_shapes_wear_the_skirt_too(body: Body, skirted: Rig, bare: Rig) -> None:
-    vertices = body.shaped(BETAS)[0]
-    assert torch.equal(skirted.surface_on(vertices), skirted.surface)
-    assert torch.equal(bare.surface_on(vertices), bare.surface)
+def test_on_another_shape_a_skirt_stays_as_far_off_the_skin(body: Body, skirted: Rig, bare: Rig) -> None:
+    taller = body.shaped(BETAS + torch.eye(len(BETAS))[0])[0]
+    off = skirted.surface_on(taller) - bare.surface_on(taller)
+    assert torch.allclose(off, skirted.surface - bare.surface, atol=1e-6) and float(off.abs().max()) > 0.05
+    assert torch.equal(skirted.surface_on(body.shaped(BETAS)[0]), skirted.surface)
 
 
 def test_a_fit_finds_the_skirt_and_goes_on_with_it_after_a_kill(body: Body, tmp_path: Path) -> None:

@@ -82,6 +82,13 @@ def test_a_color_between_skin_and_cloth_belongs_to_both(avatar: Avatar, share: f
     assert torch.allclose(parts.skin[wrist] + parts.clothes[wrist].sum(1), torch.ones(int(wrist.sum())), atol=1e-4)
 
 
+def test_hair_of_a_color_between_skin_and_cloth_is_hair(avatar: Avatar) -> None:
+    head = avatar.binding.region == HEAD
+    lab = oklab_from_srgb(avatar.albedo)
+    lab[head] = oklab_from_srgb(torch.tensor([SKIN, SHIRT])).mean(0)
+    assert float(find_parts(replace(avatar, albedo=srgb_from_oklab(lab))).hair[head].min()) > 0.9
+
+
 def test_what_lies_between_two_cloths_or_is_a_shade_of_one_is_no_other_cloth(avatar: Avatar) -> None:
     waist = ((avatar.rig.surface[:, 1] + 0.3).abs() < 0.06) & (avatar.binding.region == TORSO_AND_LIMBS)
     back = (
