@@ -24,6 +24,7 @@ from torch.utils.data import Dataset
 from actionrec.decoding import BrokenVideo, decode, thinned_by
 from actionrec.errors import DataError
 from actionrec.manifest import ManifestClip, read_manifest
+from actionrec.outputs import part_file
 
 VIDEOS_PER_WORKER = 64
 """decord keeps memory of files that it has closed, so a worker is replaced after so many."""
@@ -47,6 +48,10 @@ class ClipConfig:
     """Chance of a left-right flip."""
     brightness: float = 0.0
     """Strength of a random gain and offset of the whole clip."""
+    color: float = 0.0
+    """Strength of a random gain of each color channel of the whole clip."""
+    speed: float = 1.0
+    """A training view is played up to so many times as fast, or as slow."""
     temporal_jitter: bool = True
     test_views: int = 1
     """Uniform views in time, averaged at test."""
@@ -62,6 +67,8 @@ class ClipConfig:
             raise DataError(f"A clip has a stride ({self.stride}) or a step in seconds ({self.step_s}), not both.")
         if (self.stride is not None and self.stride < 1) or (self.step_s is not None and not self.step_s > 0):
             raise DataError(f"Stride {self.stride} and step {self.step_s} s must be positive.")
+        if self.speed < 1.0 or (self.speed > 1.0 and self.step_s is None):
+            raise DataError(f"Speed {self.speed} must be at least 1, and more needs a step in seconds.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,9 +155,9 @@ def _decode_to(task: tuple[str, str, Path, int, int]) -> str:
         return f"{source}: no such file"
     except BrokenVideo as error:
         return str(error)
-    aside = target.with_name(f".{target.stem}.{os.getpid()}.npy")
-    np.save(aside, frames)
-    os.replace(aside, target)
+    with part_file(target) as aside:
+        np.save(aside, frames)
+        os.replace(aside, target)
     return ""
 
 
@@ -243,7 +250,8 @@ def train_view(
     frames: UInt8[np.ndarray, "n height width 3"], config: ClipConfig, rng: np.random.Generator, *, fps: float
 ) -> Float[Tensor, "3 frames size size"]:
     """A random cut, scale, crop, flip and gain, normalized."""
-    chosen = frames[train_indices(len(frames), config, rng, fps=fps)]
+    pace = config.speed ** rng.uniform(-1, 1) if config.speed != 1.0 else 1.0
+    chosen = frames[train_indices(len(frames), config, rng, fps=pace * fps)]
     height, width = chosen.shape[1:3]
     short_side = rng.uniform(*config.train_short_side)
     side = min(config.size / short_side, 1.0) * min(height, width)  # of the crop, in pixels of the cached frames
@@ -251,6 +259,9 @@ def train_view(
     view = cropped(chosen, top, left, side, config.size)
     if rng.random() < config.flip:
         view = view.flip(-1)
+    if config.color:
+        gains = 1 + config.color * rng.uniform(-1, 1, 3)
+        view = (view * torch.from_numpy(gains).float()[:, None, None, None]).clamp(0, 1)
     if config.brightness:
         gain, offset = 1 + config.brightness * rng.uniform(-1, 1), 0.5 * config.brightness * rng.uniform(-1, 1)
         view = (view * gain + offset).clamp(0, 1)

@@ -6,13 +6,14 @@ Paths in a manifest are relative to the folder that holds it, so that a data set
 from __future__ import annotations
 
 import json
-import os
+import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from actionrec.errors import DataError
+from actionrec.outputs import write_whole
 
 KINDS = Literal["real", "synthetic"]
 
@@ -52,19 +53,28 @@ class ManifestClip:
     def __post_init__(self) -> None:
         for name in ("id", "path", "label"):
             if not getattr(self, name):
-                raise ManifestError(f"A clip without {name}: {self}.")
+                raise ManifestError(f"A clip without {name}: {str(self)[:200]}.")
+        for f in fields(self):
+            if isinstance(getattr(self, f.name), str) and _unwritable(getattr(self, f.name)):
+                raise ManifestError(f"A clip's {f.name} holds what no text file or file name can: {ascii(self)[:200]}.")
         if self.kind not in get_args(KINDS):
-            raise ManifestError(f"Clip {self.id}: kind is {self.kind!r}, expected one of {get_args(KINDS)}.")
-        if self.n_frames < 1 or self.fps <= 0:
-            raise ManifestError(f"Clip {self.id}: n_frames {self.n_frames} and fps {self.fps} must be positive.")
+            raise ManifestError(f"Clip {self.id[:80]}: kind is {self.kind[:40]!a}, expected one of {get_args(KINDS)}.")
+        if self.n_frames < 1 or not 0 < self.fps < math.inf or min(self.size_hw) < 1:
+            numbers = f"n_frames {self.n_frames}, fps {self.fps} and size_hw {self.size_hw}"
+            raise ManifestError(f"Clip {self.id[:80]}: {numbers} must be positive.")
 
     def to_line(self) -> str:
-        """The clip as one line of JSON."""
-        return json.dumps(asdict(self), ensure_ascii=False)
+        """The clip as one line of JSON, whatever its texts hold."""
+        line = json.dumps(asdict(self), ensure_ascii=False)
+        for end, escaped in _LINE_ENDS.items():
+            line = line.replace(end, escaped)
+        return line
 
     @staticmethod
     def from_dict(values: dict[str, Any], where: str = "clip") -> ManifestClip:
         """Check and convert one JSON object. Raises ManifestError naming `where` and the key."""
+        if not isinstance(values, dict):
+            raise ManifestError(f"{where} is a JSON {type(values).__name__}, expected an object per clip.")
         known = {f.name: f.type for f in fields(ManifestClip)}
         unknown = sorted(set(values) - set(known))
         missing = [f.name for f in fields(ManifestClip) if f.name not in values and f.name in _REQUIRED]
@@ -75,9 +85,20 @@ class ManifestClip:
             raise ManifestError(f"{where}: {' and '.join(found)}. Expected the keys {', '.join(known)}.")
         for key, value in values.items():
             if not _fits(value, str(known[key])):
-                raise ManifestError(f"{where}: {key} is {value!r}, expected {known[key]}.")
+                shown = f"a {type(value).__name__}" if isinstance(value, (dict, list)) else ascii(value)[:80]
+                raise ManifestError(f"{where}: {key} is {shown}, expected {known[key]}.")
         size = tuple(values["size_hw"])
         return ManifestClip(**{**values, "size_hw": (int(size[0]), int(size[1])), "fps": float(values["fps"])})
+
+
+_LINE_ENDS = {"\u2028": "\\u2028", "\u2029": "\\u2029", "\x85": "\\u0085"}
+"""Ends of lines to many programs; written escaped, as JSON allows."""
+_MOST_WHOLE = 2**63
+
+
+def _unwritable(text: str) -> bool:
+    """Whether a text holds NUL or half of a surrogate pair."""
+    return "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 _REQUIRED = {"id", "path", "label", "subject", "source", "kind", "n_frames", "fps", "size_hw", "sha256"}
@@ -85,18 +106,21 @@ _REQUIRED = {"id", "path", "label", "subject", "source", "kind", "n_frames", "fp
 
 def _fits(value: Any, kind: str) -> bool:
     """Whether a JSON value has the type that a field's annotation names."""
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    number = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < _MOST_WHOLE
     if kind == "int":
         return number and isinstance(value, int)
     if kind == "float":
         return number
     if kind.startswith("tuple"):
-        return isinstance(value, (list, tuple)) and len(value) == 2 and all(isinstance(v, int) for v in value)
+        return isinstance(value, (list, tuple)) and len(value) == 2 and all(_fits(v, "int") for v in value)
     return isinstance(value, str)
 
 
-def write_manifest(path: str | Path, clips: Iterable[ManifestClip]) -> Path:
-    """Write one line per clip, whole or not at all. Raises ManifestError when two clips share an id."""
+def write_manifest(path: str | Path, clips: Iterable[ManifestClip], *, fresh: bool = False) -> Path:
+    """Write one line per clip, whole or not at all; with `fresh` only where nothing is.
+
+    Raises ManifestError when two clips share an id, DataError when something is there.
+    """
     path = Path(path)
     lines, seen = [], set()
     for clip in clips:
@@ -104,26 +128,18 @@ def write_manifest(path: str | Path, clips: Iterable[ManifestClip]) -> Path:
             raise ManifestError(f"Two clips have the id {clip.id}.")
         seen.add(clip.id)
         lines.append(clip.to_line() + "\n")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(aside, "w", encoding="utf-8", newline="\n") as file:
-            file.writelines(lines)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
-    return path
+    return write_whole(path, "".join(lines), fresh=fresh)
 
 
 def read_manifest(path: str | Path) -> list[ManifestClip]:
     """Read a manifest. Raises ManifestError naming the line that is wrong."""
     path = Path(path)
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except FileNotFoundError:
         raise ManifestError(f"No manifest at {path}.") from None
+    except OSError as error:
+        raise ManifestError(f"{path} cannot be read ({error.strerror}).") from None
     except UnicodeDecodeError as error:
         raise ManifestError(f"{path} is not a text file ({error}).") from None
     clips, seen = [], set()
@@ -133,13 +149,11 @@ def read_manifest(path: str | Path) -> list[ManifestClip]:
         where = f"{path}, line {number}"
         try:
             values = json.loads(line)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise ManifestError(f"{where} is not JSON ({error}).") from None
-        if not isinstance(values, dict):
-            raise ManifestError(f"{where} is a JSON {type(values).__name__}, expected an object per clip.")
         clip = ManifestClip.from_dict(values, where)
         if clip.id in seen:
-            raise ManifestError(f"{where}: the id {clip.id} stands twice.")
+            raise ManifestError(f"{where}: the id {clip.id[:80]} stands twice.")
         seen.add(clip.id)
         clips.append(clip)
     return clips

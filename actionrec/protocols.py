@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from actionrec.audit import Kind, audit
-from actionrec.clip_features import clip_features, load_clip
+from actionrec.clip_model_features import clip_features, load_clip
 from actionrec.clips import ClipStore, labels_of, load_clips
 from actionrec.errors import DataError
 from actionrec.evaluation import Interval, Predictions, accuracy_interval, gain_interval, load_run, save_run
@@ -35,17 +35,22 @@ from actionrec.splits import (
     stated_split,
     synthetic_per_class,
 )
-from actionrec.training import Trained, TrainingConfig, predict, train
+from actionrec.training import Trained, TrainingConfig, collapsed_class, predict, train
 
 Arm = Literal[
     "real", "synthetic", "real+synthetic", "half-real", "pretrain-finetune", "shuffled-background", "one-background",
-    "similar", "diverse", "hard",
+    "similar", "diverse", "hard", "real-augmented", "real-as-long",
 ]  # fmt: skip
 """real, synthetic and real+synthetic are what they say; half-real draws half of each batch from the real clips;
 pretrain-finetune trains on synthetic clips first and on real ones then; shuffled-background and one-background are
 real+synthetic with places that tell nothing of the class, or everything; similar, diverse and hard are real+synthetic
 with clips chosen by a first recognizer, trained half as long on all of them (`selection`), where the others draw;
-similar and diverse go by CLIP's features where its weights are given."""
+similar and diverse go by CLIP's features where its weights are given. real-augmented and real-as-long hold synthetic
+clips against what needs none: real clips in random colors, at random speeds and closer crops; and real clips trained
+for as many steps as real+synthetic was with that seed."""
+REAL_ALONE = ("real", "real-augmented", "real-as-long")
+STRONG_COLOR, STRONG_SPEED, STRONG_CROP = 0.4, 1.4, 1.25
+"""Of real-augmented: see `ClipConfig`; crops are so many times closer at most."""
 CHOSEN = ("similar", "diverse", "hard")
 ARMS: tuple[str, ...] = get_args(Arm)
 FINETUNE_RATE = 0.3
@@ -80,8 +85,10 @@ class Experiment:
         unknown = [arm for arm in self.arms if arm not in ARMS]
         if unknown or not self.arms or not self.seeds:
             raise DataError(f"Arms are {self.arms} and seeds {self.seeds}; known arms: {', '.join(ARMS)}.")
-        if self.synthetic is None and any(arm != "real" for arm in self.arms):
-            raise DataError("Arms other than `real` need a manifest of synthetic clips.")
+        if self.synthetic is None and any(arm not in ("real", "real-augmented") for arm in self.arms):
+            raise DataError("Arms other than `real` and `real-augmented` need a manifest of synthetic clips.")
+        if "real-as-long" in self.arms and "real+synthetic" not in self.arms:
+            raise DataError("The arm real-as-long is as long as real+synthetic, which is not among the arms.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +104,7 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class CellOutcome:
     """What a cell reached, over all seeds."""
 
     cell: Cell
@@ -123,10 +130,10 @@ class Results:
     skipped: int
     """Clips whose video could not be used."""
     unchecked: dict[str, int]
-    outcomes: tuple[Outcome, ...]
+    outcomes: tuple[CellOutcome, ...]
     seconds: float
 
-    def outcome(self, arm: str, n_real: int | None = None) -> Outcome:
+    def outcome(self, arm: str, n_real: int | None = None) -> CellOutcome:
         """The outcome of an arm with the most synthetic clips. Raises DataError when it was not run."""
         found = [o for o in self.outcomes if o.cell.arm == arm and n_real in (None, o.cell.n_real)]
         if not found:
@@ -168,7 +175,7 @@ def gather(experiment: Experiment) -> Material:
         return tuple(c for c in clips if c.id in usable)
 
     train_clips, made = kept(split.train), kept(synthetic)
-    compared = any(arm != "real" for arm in experiment.arms) and experiment.n_real is not None
+    compared = any(arm not in REAL_ALONE for arm in experiment.arms) and experiment.n_real is not None
     drawn = _with_synthetic(train_clips, made) if compared else train_clips
     return Material(Split(train_clips, kept(split.test)), made, classes, store, drawn)
 
@@ -191,7 +198,7 @@ def cells_of(experiment: Experiment) -> list[Cell]:
     cells = []
     for n_real in experiment.n_real or (None,):
         for arm in experiment.arms:
-            counts = (0,) if arm == "real" else tuple(n for n in experiment.n_synthetic if n)
+            counts = (0,) if arm in REAL_ALONE else tuple(n for n in experiment.n_synthetic if n)
             cells += [Cell(arm, n_real, n) for n in counts]
     return cells
 
@@ -207,7 +214,7 @@ def training_set(material: Material, cell: Cell, seed: int) -> tuple[ManifestCli
         chosen = equal_per_class(material.split.train, seed=seed)
     else:
         chosen = few_per_class(material.drawn, cell.n_real, seed=seed)
-    if cell.arm == "real":
+    if cell.arm in REAL_ALONE:
         return chosen
     ways: dict[str, Any] = {"shuffled-background": "shuffled", "one-background": "one-per-class"}
     eligible = made_from(material.synthetic, chosen)
@@ -237,7 +244,7 @@ def run_experiment(experiment: Experiment) -> Results:
     prepared_s = time.perf_counter() - start_s
     finished: dict[Cell, list[_Run]] = {cell: [] for cell in cells}
     for seed in experiment.seeds:  # seed by seed, so that an interrupted experiment has whole pairs
-        for cell in cells:
+        for cell in sorted(cells, key=lambda c: c.arm == "real-as-long"):  # which needs to know the others' steps
             run = _run(experiment, material, cell, seed)
             finished[cell].append(run)
             accuracy = 100 * run.predictions.correct.mean()
@@ -262,8 +269,8 @@ class _Run:
 def _run(experiment: Experiment, material: Material, cell: Cell, seed: int) -> _Run:
     """Train and score one cell with one seed, or take it from disk."""
     clips = training_set(material, cell, seed)
-    config = replace(experiment.training, seed=seed)
-    path = experiment.out / "runs" / f"{cell}_seed{seed}.json"
+    config = _trained_as(experiment, cell, seed)
+    path = _run_path(experiment, cell, seed)
     manifests = {"real": experiment.real} | ({"synthetic": experiment.synthetic} if experiment.synthetic else {})
     parts = [config.as_dict(), [c.sha256 for c in clips], [c.sha256 for c in material.split.test], str(cell)]
     by_clip = experiment.clip_model if cell.arm in ("similar", "diverse") else None
@@ -279,20 +286,43 @@ def _run(experiment: Experiment, material: Material, cell: Cell, seed: int) -> _
     folder = experiment.out / "training" / f"{cell}_seed{seed}"
     if cell.arm in CHOSEN:
         clips = _chosen(material, clips, config, cell, folder / "first", by_clip)
-    trained = _train(material, clips, config, cell, folder)
+    as_trained = replace(material, store=ClipStore(material.store.folder, config.clips))  # tests keep their views
+    trained = _train(as_trained, clips, config, cell, folder)
     scores = np.stack(list(predict(trained.network, material.store, material.split.test, device=config.device)))
     predictions = Predictions.of(material.split.test, scores, material.classes)
+    named = predictions.predicted.tolist()
+    collapsed = trained.collapsed_onto or collapsed_class(named, predictions.labels.tolist(), material.classes)
     seconds = round(time.perf_counter() - start_s, 1)
     counts = (sum(c.kind == "real" for c in clips), sum(c.kind == "synthetic" for c in clips))
     more = {
         "key": key, "arm": cell.arm, "seed": seed, "train_clips": list(counts), "seconds": seconds,
-        "collapsed_onto": trained.collapsed_onto, "last_loss": trained.losses[-1],
+        "collapsed_onto": collapsed, "final_loss": trained.final_loss, "steps": len(trained.losses),
         "train_ids": [c.id for c in clips], "threads": torch.get_num_threads(), "torch": torch.__version__,
     }  # fmt: skip
     save_run(path, predictions, config=config.as_dict(), manifests=manifests, more=more)
     for finished in folder.rglob("*.pt"):  # checkpoints are for going on; logs stay
         finished.unlink()
-    return _Run(predictions, counts, trained.collapsed_onto is not None, seconds)
+    return _Run(predictions, counts, collapsed is not None, seconds)
+
+
+def _trained_as(experiment: Experiment, cell: Cell, seed: int) -> TrainingConfig:
+    """The training of an arm. Raises DataError where real-as-long does not know how long that is."""
+    config = replace(experiment.training, seed=seed)
+    if cell.arm == "real-augmented":
+        clips = config.clips
+        low, high = clips.train_short_side
+        pace = STRONG_SPEED if clips.step_s is not None else 1.0
+        closer = (low, round(STRONG_CROP * high))
+        return replace(config, clips=replace(clips, color=STRONG_COLOR, speed=pace, train_short_side=closer))
+    if cell.arm == "real-as-long":
+        other = Cell("real+synthetic", cell.n_real, max(experiment.n_synthetic))
+        path = _run_path(experiment, other, seed)
+        return replace(config, steps=int(json.loads(path.read_text(encoding="utf-8"))["steps"]))
+    return config
+
+
+def _run_path(experiment: Experiment, cell: Cell, seed: int) -> Path:
+    return experiment.out / "runs" / f"{cell}_seed{seed}.json"
 
 
 def _chosen(
@@ -304,17 +334,17 @@ def _chosen(
     by_clip: Path | None,
 ) -> tuple[ManifestClip, ...]:
     """The real clips, and the synthetic ones that a first recognizer, or CLIP, would have."""
+    how: Any = cell.arm  # one of CHOSEN
     if by_clip is not None:
         clip = load_clip(by_clip).to(config.device)
         real, synthetic = (_seen_by_clip(clip, material.store, clips, kind) for kind in ("real", "synthetic"))
-        return (*real.clips, *choose(synthetic, real, cell.n_synthetic, how=cell.arm, seed=config.seed))
-    half = replace(config, steps=config.steps and max(config.steps // 2, 1))
+        return (*real.clips, *choose(synthetic, real, cell.n_synthetic, how=how, seed=config.seed))
+    half = config.halved
     network = train(material.store, clips, material.classes, half, folder=folder).network
     real, synthetic = (
         describe(network, material.store, [c for c in clips if c.kind == kind], material.classes)
         for kind in ("real", "synthetic")
     )
-    how: Any = cell.arm
     return (*real.clips, *choose(synthetic, real, cell.n_synthetic, how=how, seed=config.seed))
 
 
@@ -331,7 +361,7 @@ def _train(
         config = replace(config, real_share=0.5)
     if cell.arm != "pretrain-finetune":
         return train(material.store, clips, material.classes, config, folder=folder)
-    half = replace(config, steps=config.steps and max(config.steps // 2, 1))
+    half = config.halved
     synthetic, real = ([c for c in clips if c.kind == kind] for kind in ("synthetic", "real"))
     first = train(material.store, synthetic, material.classes, half, folder=folder / "first")
     weights = folder / "pretrained.pt"
@@ -341,11 +371,11 @@ def _train(
     return replace(trained, losses=(*first.losses, *trained.losses), seconds=first.seconds + trained.seconds)
 
 
-def _outcome(cell: Cell, finished: dict[Cell, list[_Run]]) -> Outcome:
+def _outcome(cell: Cell, finished: dict[Cell, list[_Run]]) -> CellOutcome:
     runs = finished[cell]
     predictions = tuple(run.predictions for run in runs)
     base = [run.predictions for run in finished.get(Cell("real", cell.n_real, 0), [])]
-    return Outcome(
+    return CellOutcome(
         cell,
         predictions,
         runs[0].train_clips,

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from actionrec.evaluation import score
-from actionrec.protocols import Outcome, Results
+from actionrec.protocols import CellOutcome, Results
 from actionrec.published import PAPER, published
 
 HEADER = ("arm", "real / class", "synthetic / class", "top-1 %", "95 %", "gain %", "95 %", "top-5 %", "macro %")
@@ -26,7 +26,7 @@ def table(results: Results) -> str:
     return "\n".join("  ".join(f"{cell:<{w}}" for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)
 
 
-def _row(outcome: Outcome) -> tuple[str, ...]:
+def _row(outcome: CellOutcome) -> tuple[str, ...]:
     real, synthetic = outcome.train_clips
     n_classes = max(len(outcome.runs[0].classes), 1)
     scores = [score(run) for run in outcome.runs]
@@ -128,7 +128,7 @@ def curves(results: Results) -> bytes:
     return buffer.getvalue()
 
 
-def _curve(results: Results, arm: str, n_real: int | None) -> list[Outcome]:
+def _curve(results: Results, arm: str, n_real: int | None) -> list[CellOutcome]:
     """An arm's outcomes by number of synthetic clips; curves that use real clips begin with none."""
     points = [o for o in results.outcomes if (o.cell.arm, o.cell.n_real) == (arm, n_real)]
     if arm not in ("real", "synthetic"):
@@ -136,7 +136,7 @@ def _curve(results: Results, arm: str, n_real: int | None) -> list[Outcome]:
     return sorted(points, key=_per_class)
 
 
-def _per_class(outcome: Outcome) -> float:
+def _per_class(outcome: CellOutcome) -> float:
     return outcome.train_clips[1] / len(outcome.runs[0].classes)
 
 
@@ -196,7 +196,7 @@ def _class_table(results: Results) -> str:
     return _html_table(("class", *columns), rows)
 
 
-def _confusion(outcome: Outcome) -> str:
+def _confusion(outcome: CellOutcome) -> str:
     total = np.sum([score(run).confusion for run in outcome.runs], axis=0)
     classes = outcome.runs[0].classes
     return _html_table(

@@ -21,21 +21,67 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
 from actionrec.clips import ClipConfig, ClipStore, TrainClips
 from actionrec.errors import DataError
 from actionrec.manifest import ManifestClip
+from actionrec.outputs import part_file
 from actionrec.recognizers import RECOGNIZERS, Recognizer, Small, load_weights
 
 log = logging.getLogger(__name__)
 
 COLLAPSE_SHARE = 0.9
+LAST_STEPS = 50
+"""The loss of a finished training is the mean of so many steps."""
 
 
 class TrainingDiverged(RuntimeError):
     """The loss is no number any more; training stopped at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plateau:
+    """Train until the loss has stopped falling, then let the rate fall: the same rule for every arm of an experiment,
+    so that none is compared before it has learnt. The rate is constant until then (warm-up, stable, decay)."""
+
+    window: int = 60
+    """Steps whose mean loss is one value."""
+    patience: int = 4
+    """So many windows without a new low end it."""
+    least: float = 0.02
+    """A new low is lower than the last by at least this share."""
+    most: int = 1800
+    """Steps before the rate falls, at most."""
+    decay: float = 0.3
+    """The rate falls for this share of the steps before."""
+
+    def __post_init__(self) -> None:
+        if min(self.window, self.patience, self.most) < 1 or not 0 <= self.least < 1 or not 0 < self.decay <= 1:
+            raise DataError(f"No rule to stop training by: {self}.")
+
+    @property
+    def total(self) -> int:
+        """Most steps of a training."""
+        return self.most + self.falling(self.most)
+
+    def falling(self, steps: int) -> int:
+        """Steps with a falling rate after so many."""
+        return max(round(self.decay * steps), 1)
+
+    def reached(self, losses: Sequence[float]) -> bool:
+        """Whether the rate is to fall now."""
+        whole = len(losses) // self.window
+        if len(losses) >= self.most:
+            return True
+        if len(losses) % self.window or whole <= self.patience:
+            return False
+        means = np.reshape(losses[: whole * self.window], (whole, self.window)).mean(1)
+        best, since = np.inf, 0
+        for mean in means:
+            best, since = (mean, 0) if mean < (1 - self.least) * best else (best, since + 1)
+        return since >= self.patience
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +92,9 @@ class TrainingConfig:
     clips: ClipConfig = field(default_factory=ClipConfig)
     epochs: int = 5
     steps: int | None = None
-    """Optimizer steps in all, whatever the number of clips, so that arms of an experiment are equally long; None:
-    `epochs` times the clips."""
+    """Optimizer steps in all, whatever the number of clips, so that arms of an experiment are equally long; None: as
+    `plateau` says, or without one `epochs` times the clips."""
+    plateau: Plateau | None = None
     batch: int = 4
     lr: float = 1e-4
     optimizer: Literal["adam", "adamw"] = "adam"
@@ -57,9 +104,9 @@ class TrainingConfig:
     """Share of the steps in which the rate rises linearly."""
     label_smoothing: float = 0.0
     ema: float | None = None
-    """Decay of the average of the weights that is evaluated; None: the last weights."""
+    """Decay of the average of the weights that is evaluated, less in the first steps; None: the last weights."""
     amp: bool = False
-    """Mixed precision, on CUDA alone."""
+    """Mixed precision: on CUDA, and on CPUs that calculate in bfloat16, which are twice as fast then."""
     clip_gradient: float | None = None
     real_share: float | None = None
     """Share of real clips in a batch (the mixing ratio); None: as there are clips."""
@@ -82,8 +129,8 @@ class TrainingConfig:
                 RECOGNIZERS[recognizer or "small"],
                 ClipConfig(frames=8, size=112, train_short_side=(112, 144), cache_short_side=128, brightness=0.3,
                            test_views=2),
-                steps=300, batch=8, lr=2e-3, optimizer="adamw", weight_decay=0.02, schedule="cosine", warmup=0.1,
-                label_smoothing=0.05, ema=0.98, clip_gradient=5.0, seed=seed, device=device,
+                plateau=Plateau(), batch=8, lr=2e-3, optimizer="adamw", weight_decay=0.02, schedule="cosine",
+                warmup=0.1, label_smoothing=0.05, ema=0.98, amp=True, clip_gradient=5.0, seed=seed, device=device,
             )._sized()  # fmt: skip
         chosen = RECOGNIZERS[recognizer or "resnet50"]
         if name == "paper":
@@ -95,6 +142,17 @@ class TrainingConfig:
                 amp=True, clip_gradient=5.0, seed=seed, device=device,
             )._sized()  # fmt: skip
         raise DataError(f"No preset {name!r}; known: paper, modern, tiny.")
+
+    @property
+    def halved(self) -> TrainingConfig:
+        """Half as long."""
+        if self.steps or self.plateau is None:
+            return replace(self, steps=self.steps and max(self.steps // 2, 1))
+        return replace(self, plateau=replace(self.plateau, most=max(self.plateau.most // 2, 1)))
+
+    def seen_at(self, size_px: int) -> TrainingConfig:
+        """With views of another size, where the recognizer takes any."""
+        return replace(self, recognizer=replace(self.recognizer, size=size_px))._sized()
 
     def _sized(self) -> TrainingConfig:
         """With clips of the recognizer's frames and size."""
@@ -123,6 +181,11 @@ class Trained:
     collapsed_onto: str | None
     """The class that the network called nearly every training clip at the end, if any."""
 
+    @property
+    def final_loss(self) -> float:
+        """Mean loss of the last steps."""
+        return float(np.mean(self.losses[-LAST_STEPS:]))
+
 
 def train(
     store: ClipStore,
@@ -144,7 +207,7 @@ def train(
     batches = sample_stream([c.kind == "real" for c in clips], config, run.total)
     loader = DataLoader(
         TrainClips(store, clips, classes, seed=config.seed),
-        batch_sampler=batches[run.step :],  # type: ignore[arg-type]
+        batch_sampler=[] if run.finished else batches[run.step :],  # type: ignore[arg-type]
         num_workers=config.workers,
         pin_memory=config.device.startswith("cuda"),
     )
@@ -155,8 +218,10 @@ def train(
         guesses += zip(predicted.tolist(), labels.tolist(), strict=True)
         if board is not None:
             board.add_scalar("loss", loss, run.step)
-        if run.step % config.save_every == 0 or run.step == run.total:
+        if run.step % config.save_every == 0 or run.finished:
             run.save()
+        if run.finished:
+            break
     collapsed = collapsed_class([g for g, _ in guesses[-256:]], [l for _, l in guesses[-256:]], classes)
     if collapsed:
         print(f"The network calls nearly every training clip {collapsed!r}: it has collapsed.", file=sys.stderr)
@@ -206,8 +271,27 @@ def learning_rate(step: int, total: int, config: TrainingConfig) -> float:
     rise = min((step + 1) / warm, 1.0) if config.warmup else 1.0
     if config.schedule == "constant":
         return rise
-    done = max(step - warm, 0) / max(total - warm, 1)
-    return rise * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
+    return rise * _cosine(max(step - warm, 0) / max(total - warm, 1))
+
+
+def plateau_rate(step: int, falls_at: int | None, plateau: Plateau) -> float:
+    """Factor of the rate at a step: linear warm-up, constant, then half a cosine down to 1 % from `falls_at` on."""
+    if falls_at is None:
+        return min((step + 1) / plateau.window, 1.0)
+    return _cosine((step - falls_at) / plateau.falling(falls_at))
+
+
+def _cosine(done: float) -> float:
+    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+
+
+def mixed_precision(config: TrainingConfig) -> torch.dtype | None:
+    """What networks calculate in; None: full precision."""
+    if not config.amp:
+        return None
+    if config.device.startswith("cuda"):
+        return torch.float16
+    return torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else None
 
 
 @dataclass
@@ -223,6 +307,8 @@ class _Run:
     checkpoint: Path | None
     step: int = 0
     losses: list[float] = field(default_factory=list)
+    falls_at: int | None = None
+    """Step from which on the rate falls, where a plateau decides."""
 
     @staticmethod
     def begin(config: TrainingConfig, n_classes: int, n_clips: int, folder: Path | None) -> _Run:
@@ -235,8 +321,9 @@ class _Run:
         optimizer = kind(network.parameters(), lr=config.lr, weight_decay=config.weight_decay)
         average = None
         if config.ema is not None:
-            average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=False)
-        total = config.steps or -(-config.epochs * n_clips // config.batch)
+            average = AveragedModel(network, multi_avg_fn=_average(config.ema), use_buffers=False)
+        by_loss = None if config.steps else config.plateau
+        total = by_loss.total if by_loss else config.steps or -(-config.epochs * n_clips // config.batch)
         amp = config.amp and config.device.startswith("cuda")
         scaler = torch.amp.GradScaler("cuda", enabled=amp)
         run = _Run(config, network, average, optimizer, scaler, total, folder and folder / "checkpoint.pt")
@@ -247,10 +334,10 @@ class _Run:
         """One step of the optimizer; its loss and the predicted classes."""
         torch.manual_seed(self.config.seed * 1_000_003 + self.step)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.config.lr * learning_rate(self.step, self.total, self.config)
+            group["lr"] = self.config.lr * self._rate()
         self.network.train()
-        device = self.config.device.split(":")[0]
-        with torch.autocast(device, enabled=self.scaler.is_enabled()):
+        dtype = mixed_precision(self.config)
+        with torch.autocast(self.config.device.split(":")[0], dtype=dtype, enabled=dtype is not None):
             logits = self.network(views)
             loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.config.label_smoothing)
         value = float(loss.detach())
@@ -270,7 +357,29 @@ class _Run:
             self.average.update_parameters(self.network)
         self.step += 1
         self.losses.append(value)
+        self._look_for_plateau()
         return value, logits.detach().argmax(1)
+
+    @property
+    def by_loss(self) -> Plateau | None:
+        """The rule that ends the training, unless its steps are stated."""
+        return None if self.config.steps else self.config.plateau
+
+    @property
+    def finished(self) -> bool:
+        """Whether all steps are done."""
+        if self.by_loss is not None and self.falls_at is not None:
+            return self.step >= self.falls_at + self.by_loss.falling(self.falls_at)
+        return self.step >= self.total
+
+    def _rate(self) -> float:
+        if self.by_loss is not None:
+            return plateau_rate(self.step, self.falls_at, self.by_loss)
+        return learning_rate(self.step, self.total, self.config)
+
+    def _look_for_plateau(self) -> None:
+        if self.by_loss is not None and self.falls_at is None and self.by_loss.reached(self.losses):
+            self.falls_at = self.step
 
     def result(self) -> nn.Module:
         """The network to evaluate. Averaged weights keep the last statistics of batch normalization."""
@@ -291,15 +400,14 @@ class _Run:
         """Write the checkpoint, whole or not at all."""
         if self.checkpoint is None:
             return
-        self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
         state = {
-            "config": self._identity(), "step": self.step, "losses": self.losses,
+            "config": self._identity(), "step": self.step, "losses": self.losses, "falls_at": self.falls_at,
             "model": self.network.state_dict(), "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(), "average": self.average and self.average.state_dict(),
         }  # fmt: skip
-        aside = self.checkpoint.with_name(f".{self.checkpoint.name}.{os.getpid()}")
-        torch.save(state, aside)
-        os.replace(aside, self.checkpoint)
+        with part_file(self.checkpoint) as aside:
+            torch.save(state, aside)
+            os.replace(aside, self.checkpoint)
 
     def _resume(self) -> None:
         if self.checkpoint is None or not self.checkpoint.is_file():
@@ -307,12 +415,24 @@ class _Run:
         state = torch.load(self.checkpoint, map_location=self.config.device, weights_only=True)
         if state["config"] != self._identity():
             raise DataError(f"{self.checkpoint} is of a training with other settings; choose another folder.")
-        self.step, self.losses = state["step"], list(state["losses"])
+        self.step, self.losses, self.falls_at = state["step"], list(state["losses"]), state["falls_at"]
         self.network.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
+
+
+def _average(decay: float) -> Any:
+    """An average of the weights that forgets the first ones: in step n it keeps (1 + n) / (10 + n) of itself, at most
+    `decay` (the warm-up of TensorFlow's moving averages)."""
+
+    @torch.no_grad()
+    def update(averages: Any, weights: Any, count: Any) -> None:
+        n = int(count)
+        torch._foreach_lerp_(averages, weights, 1.0 - min(decay, (1.0 + n) / (10.0 + n)))
+
+    return update
 
 
 def _tensorboard(folder: str | Path | None) -> Any | None:

@@ -1,4 +1,4 @@
-"""The errors that are the user's to mend: the command line prints them in one line and exits with 2."""
+"""Errors the user can fix: printed as one line, exit code 2."""
 
 from __future__ import annotations
 

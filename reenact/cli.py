@@ -7,17 +7,18 @@ from typing import Annotated
 
 import tyro
 
-from avatars import console
-from reenact.backgrounds_command import BackgroundsCommand
-from reenact.data_set_commands import MergeCommand, StatusCommand, VerifyCommand
-from reenact.demo_command import DemoCommand
-from reenact.export_command import ExportCommand
-from reenact.features_command import FeaturesCommand
-from reenact.gate_command import GateCommand
-from reenact.normalize_command import NormalizeCommand
-from reenact.plan_command import PlanCommand
-from reenact.report_command import ReportCommand
-from reenact.run_command import RunCommand
+from actionrec.manifest import ManifestError
+from avatars.commands import console
+from reenact.commands.backgrounds import BackgroundsCommand
+from reenact.commands.data_set import MergeCommand, StatusCommand, VerifyCommand
+from reenact.commands.demo import DemoCommand
+from reenact.commands.export import ExportCommand
+from reenact.commands.features import FeaturesCommand
+from reenact.commands.filter import FilterCommand
+from reenact.commands.normalize import NormalizeCommand
+from reenact.commands.plan import PlanCommand
+from reenact.commands.report import ReportCommand
+from reenact.commands.run import RunCommand
 
 Commands = (
     Annotated[FeaturesCommand, tyro.conf.subcommand("features")]
@@ -28,7 +29,7 @@ Commands = (
     | Annotated[StatusCommand, tyro.conf.subcommand("status")]
     | Annotated[VerifyCommand, tyro.conf.subcommand("verify")]
     | Annotated[MergeCommand, tyro.conf.subcommand("merge")]
-    | Annotated[GateCommand, tyro.conf.subcommand("gate")]
+    | Annotated[FilterCommand, tyro.conf.subcommand("gate")]
     | Annotated[ExportCommand, tyro.conf.subcommand("export")]
     | Annotated[ReportCommand, tyro.conf.subcommand("report")]
     | Annotated[DemoCommand, tyro.conf.subcommand("demo")]
@@ -37,7 +38,14 @@ Commands = (
 
 def main() -> None:
     """Entry point of the console script."""
-    sys.exit(console.main(Commands, prog="reenact", description="Avatars x motions x places -> labelled clips."))
+    sys.exit(
+        console.main(
+            Commands,
+            prog="reenact",
+            description="Avatars x motions x places -> labelled clips.",
+            mistakes=(ManifestError,),
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -20,10 +20,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import tyro
+from benchmarks.benchmark_results import main, write_results
+
+from avatars.io.part_files import is_part
 
 CLIPS = 60
 KEPT = ("clips", "labels", "receipts")
+
+
+NAME = "kill_test"
 
 
 @dataclass(frozen=True)
@@ -32,8 +37,10 @@ class KillTest:
 
     json: Path | None = None
     """Where to write kills, identical, partial, duplicate, missing."""
+    kills: int = 20
+    """How many."""
     quick: bool = False
-    """5 kills instead of 20."""
+    """5 kills, however many were asked for."""
     jobs: int = 2
     seed: int = 0
     executor: Literal["local", "ray"] = "local"
@@ -49,8 +56,7 @@ class KillTest:
             shutil.rmtree(folder, ignore_errors=True)
         text = json.dumps(result, indent=2)
         print(text)
-        if self.json:
-            self.json.write_text(text + "\n", encoding="utf-8")
+        write_results(self.json, NAME, result)
         return int(not result["identical"] or any(result[key] for key in ("partial", "duplicate", "missing")))
 
     def measure(self, folder: Path) -> dict[str, object]:
@@ -68,8 +74,9 @@ class KillTest:
 
     def _killed_on_the_way(self, words: list[str], out: Path, seconds: float, nodes: RayNodes | None) -> dict[str, int]:
         """Start runs and kill them, their workers or nodes after random times, until enough have been killed."""
-        wanted = 5 if self.quick else 20
+        wanted = 5 if self.quick else self.kills
         rng = random.Random(self.seed)
+        longest_s = 1.5 * seconds / wanted
         kills: dict[str, int] = dict.fromkeys(["run", "worker"] if nodes is None else ["worker", "node", "run"], 0)
         while sum(kills.values()) < wanted:
             victim = list(kills)[sum(kills.values()) % len(kills)]
@@ -77,13 +84,14 @@ class KillTest:
             before = receipts(out)
             # from the start of the processes on, through about a tenth of the work, so that all kills find some
             wait_for_work(process, out)
-            time.sleep(rng.uniform(0.0, 1.5 * seconds / wanted))
+            time.sleep(rng.uniform(0.0, longest_s))
             working = writers(out) if nodes is not None else workers(process.pid)
             if process.poll() is not None or (victim == "worker" and not working):
                 if len(receipts(out)) == CLIPS:
                     shutil.rmtree(out / "receipts")  # done too early: the clips must be made again
                 process.kill()
                 process.wait()
+                longest_s /= 2  # the first run was slower than this one: the machine had other work
                 continue
             if victim == "node" and nodes is not None:
                 nodes.kill_one()
@@ -121,6 +129,7 @@ def ray_nodes() -> Iterator[RayNodes]:
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": 80 * 2**20})
+    assert cluster.address is not None
     os.environ["RAY_ADDRESS"] = cluster.address
     nodes = RayNodes(cluster)
     try:
@@ -145,9 +154,16 @@ def wait_for_work(process: subprocess.Popen[bytes], out: Path) -> None:
 
 
 def writers(out: Path) -> list[int]:
-    """The living processes that are writing a file."""
-    pids = {path.name.split(".")[-2] for path in out.rglob(".*.*.*")}
-    return sorted(int(pid) for pid in pids if pid.isdigit() and Path(f"/proc/{pid}").exists())
+    """The living processes that are writing a file: they hold it open under its name aside."""
+    start, found = f"{out.resolve()}/", set()
+    for entry in Path("/proc").glob("[0-9]*/fd/*"):
+        try:
+            target = os.readlink(entry)
+        except OSError:  # it has ended, or closed it
+            continue
+        if target.startswith(start) and is_part(Path(target).name):
+            found.add(int(entry.parts[2]))
+    return sorted(found)
 
 
 def workers(pid: int) -> list[int]:
@@ -209,11 +225,12 @@ def write_batch(folder: Path) -> None:
     from PIL import Image
 
     from avatars.avatar import Avatar
-    from avatars.binding import spread_over
-    from avatars.body import JOINT_NAMES, Body
-    from avatars.motion import Motion
+    from avatars.avatar.binding import spread_over
+    from avatars.body import load_body
+    from avatars.body.layout import JOINT_NAMES
+    from avatars.body.motion import Motion
 
-    body, n = Body.load(), 2000
+    body, n = load_body(), 2000
     quats = torch.zeros(n, 4)
     quats[:, 0] = 1.0
     for name, color in (("one", 0.9), ("two", 0.2)):
@@ -250,4 +267,4 @@ def write_batch(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(tyro.cli(KillTest).run())
+    sys.exit(main(KillTest, NAME, __doc__ or ""))

@@ -7,9 +7,20 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from benchmarks.benchmark_results import require_results_file, write_results
+
+from avatars.commands import console
 from avatars.errors import InputError
+from avatars.io.files import read_json
+from avatars.io.outputs import require_folder_for
+from avatars.io.part_files import is_part
+
+if TYPE_CHECKING:
+    from actionrec.training import TrainingConfig
+
+NAME = "recognition"
 
 
 @dataclass(frozen=True)
@@ -46,7 +57,7 @@ class BenchmarkOptions:
     extra_arms: tuple[
         Literal[
             "synthetic", "half-real", "pretrain-finetune", "shuffled-background", "one-background",
-            "similar", "diverse", "hard",
+            "similar", "diverse", "hard", "real-augmented", "real-as-long",
         ],
         ...,
     ] = ()  # fmt: skip
@@ -75,14 +86,11 @@ def benchmark(
     """
     from actionrec.protocols import Experiment, run_experiment
     from actionrec.report import summary, table, write_report
-    from actionrec.training import TrainingConfig
 
+    require_results_file(options.json, NAME)
+    require_own_folder(options.out)
     if (options.real is None) != (options.synthetic is None):
         raise InputError("Give both --real and --synthetic, or neither for the simulated set.")
-    training = TrainingConfig.preset(options.preset, recognizer=options.recognizer, device=options.device)
-    views = training.clips
-    if options.step_s is not None:
-        views = replace(views, stride=None, step_s=options.step_s, test_views=max(views.test_views, 4))
     real, synthetic, making = options.real, options.synthetic, {}
     if real is None:
         real, synthetic, making = _simulated(options)
@@ -91,10 +99,10 @@ def benchmark(
         real=real,
         synthetic=synthetic,
         out=options.out,
-        training=replace(training, clips=views, steps=options.steps or training.steps),
+        training=training_of(options),
         n_real=n_real,
         n_synthetic=n_synthetic,
-        arms=tuple(dict.fromkeys((*arms, *options.extra_arms))),  # type: ignore[arg-type]
+        arms=arms_of(options, arms),
         seeds=tuple(range(options.seeds)),
         hold_out_share=options.hold_out,
         allow=options.allow,
@@ -104,9 +112,8 @@ def benchmark(
     results = run_experiment(experiment)
     total_s = round(results.seconds + sum(making.get("seconds", {}).values()), 1)
     more: dict[str, Any] = {"seconds": total_s, "seconds_training": results.seconds, "simulated": making or None}
-    page = write_report(
-        results, options.out / "report", command=" ".join(["python", *sys.argv]), json_path=options.json, more=more
-    )
+    page = write_report(results, options.out / "report", command=" ".join(["python", *sys.argv]), more=more)
+    write_results(options.json, NAME, read_json(page.with_name("results.json")))
     head = summary(results)
     print(table(results))
     print(
@@ -115,9 +122,41 @@ def benchmark(
     )
 
 
+def training_of(options: BenchmarkOptions) -> TrainingConfig:
+    """How networks are trained."""
+    from actionrec.training import TrainingConfig
+
+    training = TrainingConfig.preset(options.preset, recognizer=options.recognizer, device=options.device)
+    views = training.clips
+    if options.step_s is not None:
+        views = replace(views, stride=None, step_s=options.step_s, test_views=max(views.test_views, 4))
+    return replace(training, clips=views, steps=options.steps or training.steps)
+
+
+def arms_of(options: BenchmarkOptions, arms: tuple[str, ...]) -> tuple[Any, ...]:
+    """The benchmark's own arms, and those asked for."""
+    return tuple(dict.fromkeys((*arms, *options.extra_arms)))
+
+
+def require_own_folder(out: Path) -> None:
+    """Raise InputError when `out` is there and holds anything that these benchmarks do not write: they go on in a
+    folder of their own, and write parts of it anew."""
+    if out.is_dir() and {path.name for path in out.iterdir() if not is_own(path.name)}:
+        raise InputError(
+            f"{out} holds other files than those of a benchmark; nothing was overwritten. Choose another --out."
+        )
+    require_folder_for(out, what="the benchmark", option="--out")
+
+
+def is_own(name: str) -> bool:
+    """Whether the benchmarks write something of that name into their folder."""
+    own = ("cache", "runs", "training", "report", "real_folder")
+    return name in own or name.startswith("simulated_") or is_part(name)
+
+
 def _simulated(options: BenchmarkOptions) -> tuple[Path, Path, dict[str, Any]]:
     """The simulated set's manifests, and what is worth noting about its making."""
-    from reenact.simulated import SimulatedConfig, make_simulated_set
+    from benchmarks.simulated_world import SimulatedConfig, make_simulated_set
 
     motions = "" if options.motions is None else str(options.motions)
     config = SimulatedConfig.preset(options.simulated, seed=options.seed, jobs=options.jobs, motions=motions)
@@ -136,9 +175,14 @@ def main(options: Any, run: Callable[[Any], None], description: str) -> int:
 
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     given = tyro.cli(options, description=description, config=(tyro.conf.OmitArgPrefixes,))
-    try:
-        run(given)
-    except (InputError, DataError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+
+    @dataclass(frozen=True)
+    class Given:
+        """The options, as a command."""
+
+        options: Any
+
+        def run(self) -> None:
+            run(self.options)
+
+    return console.run(Given(given), mistakes=(DataError,))

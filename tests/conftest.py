@@ -6,9 +6,23 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import jaxtyping
 import pytest
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the commands do: see avatars.console.main
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the commands do: see avatars.commands.console.main
+
+CHECKED = ["avatars.geometry", "avatars.body", "avatars.rasterizer", "avatars.avatar"]
+"""Packages whose annotations, shapes included, are checked in tests (not in processes that tests start)."""
+jaxtyping.install_import_hook(CHECKED, "shape_checking.checked")  # before anything of ours is imported
+
+LEFT_OUT = {"slow", "exhaustive", "cluster", "gpu", "weights", "browser"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """`pytest -m quick` is everything that has none of the markers of what is slow or asks for more than packages."""
+    for item in items:
+        if not LEFT_OUT & {mark.name for mark in item.iter_markers()}:
+            item.add_marker("quick")
 
 
 @pytest.fixture(scope="session")
@@ -18,6 +32,14 @@ def shared_data() -> Path:
     if not root.is_dir():
         pytest.skip(f"no real material at {root} (set SPLAT_AVATARS_DATA)")
     return root
+
+
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """Wrong shapes and types reach our own errors, for tests of what these say."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture
@@ -34,7 +56,7 @@ def bare_environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 @pytest.fixture(params=["avx512", "avx2", "plain"])
 def instruction_set(request: pytest.FixtureRequest) -> Iterator[str]:
     """Our C++ runs the kernels of this instruction set; skipped where the processor has it not."""
-    from avatars.rasterizer.cpu import extension
+    from avatars.kernels.extension import extension
 
     fastest = extension().instruction_set()
     if not extension().use_instruction_set(request.param):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import subprocess
 import sys
 from pathlib import Path
@@ -13,21 +14,21 @@ ROOT = Path(__file__).parents[1]
 SIBLINGS = {"avatars", "compose", "reenact", "actionrec"}
 ALLOWED = {
     "avatars": set(),
-    "actionrec": set(),
+    "actionrec": {"avatars.io.video", "avatars.errors"},
     "compose": {"avatars"},
     "reenact": {"avatars", "compose", "actionrec.manifest"},
 }
 HEAVY = ("torch", "mediapipe", "warp", "anny", "smplx", "decord", "gsplat", "transformers", "scipy", "cv2", "jax")
 COMMANDS = [
-    ("avatars.cli", []),
-    ("avatars.cli", ["doctor"]),
-    ("avatars.cli", ["body"]),
-    ("avatars.cli", ["track"]),
-    ("avatars.cli", ["fit"]),
-    ("avatars.cli", ["render"]),
-    ("avatars.cli", ["view"]),
-    ("avatars.cli", ["export"]),
-    ("avatars.cli", ["vary"]),
+    ("avatars.commands.cli", []),
+    ("avatars.commands.cli", ["doctor"]),
+    ("avatars.commands.cli", ["body"]),
+    ("avatars.commands.cli", ["track"]),
+    ("avatars.commands.cli", ["fit"]),
+    ("avatars.commands.cli", ["render"]),
+    ("avatars.commands.cli", ["view"]),
+    ("avatars.commands.cli", ["export"]),
+    ("avatars.commands.cli", ["vary"]),
     ("reenact.cli", []),
     ("reenact.cli", ["features"]),
     ("reenact.cli", ["backgrounds"]),
@@ -40,31 +41,122 @@ COMMANDS = [
 ]
 
 
+ORDER = {
+    "avatars": [
+        {"errors"},
+        {"geometry", "io", "kernels"},
+        {"body"},
+        {"rasterizer"},
+        {"splat_formats", "motion_formats", "studio", "avatar"},
+        {"perception"},
+        {"tracking"},
+        {"fitting"},
+        {"viewing"},
+        {"commands"},
+        {"__main__"},
+    ],
+    "compose": [{"places"}, {"rendering"}, {"preparation"}],
+    "reenact": [
+        {"planning"},
+        {"retargeting"},
+        {"rendering"},
+        {"running"},
+        {"data_set"},
+        {"demo"},
+        {"commands"},
+        {"cli"},
+        {"__main__"},
+    ],
+}
+"""The packages from the bottom up; each imports only what stands below it."""
+MOST_MODULES = 26
+"""In one folder."""
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the packages that we ship, by its dotted name."""
+    found = {}
+    for package in sorted(SIBLINGS):
+        for path in sorted((ROOT / package).rglob("*.py")):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
 def imported_modules(path: Path) -> set[str]:
-    """Absolute names of all modules that a file imports, at whatever depth."""
-    package = path.relative_to(ROOT).with_suffix("").parts
+    """Absolute names of all modules of ours that a file imports, at whatever depth, for types, too."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            base = list(package[: -node.level]) if node.level else []
-            names.add(".".join([*base, *([node.module] if node.module else [])]))
-    return names
+            assert node.level == 0, f"{path} imports relatively"
+            assert node.module is not None
+            submodules = {f"{node.module}.{alias.name}" for alias in node.names} & ALL.keys()
+            names |= submodules
+            if len(submodules) < len(node.names):
+                names.add(node.module)
+    return {name for name in names if name.split(".")[0] in SIBLINGS}
+
+
+ALL = modules()
+IMPORTS = {name: imported_modules(path) for name, path in ALL.items()}
 
 
 @pytest.mark.parametrize("package", sorted(ALLOWED))
-def test_imports_run_one_way(package):
+def test_no_package_imports_a_sibling_above_it(package):
     offenses = []
-    for path in (ROOT / package).rglob("*.py"):
-        for name in imported_modules(path):
-            top = name.split(".")[0]
-            allowed = any(name == a or name.startswith(a + ".") for a in ALLOWED[package])
-            if top in SIBLINGS - {package} and not allowed:
-                offenses.append(f"{path.relative_to(ROOT)} imports {name}")
+    for name in ALL:
+        if name.split(".")[0] != package:
+            continue
+        for other in IMPORTS[name]:
+            allowed = any(other == a or other.startswith(a + ".") for a in {*ALLOWED[package], package})
+            if not allowed:
+                offenses.append(f"{name} imports {other}")
     assert not offenses
 
 
+@pytest.mark.parametrize("package", sorted(ORDER))
+def test_within_a_package_imports_run_downward(package):
+    floor = {name: number for number, names in enumerate(ORDER[package]) for name in names}
+    offenses = []
+    for name in ALL:
+        here = name.split(".")
+        if here[0] != package or len(here) < 2:
+            continue
+        for other in IMPORTS[name]:
+            there = other.split(".")
+            if there[0] == package and len(there) > 1 and there[1] != here[1] and floor[there[1]] >= floor[here[1]]:
+                offenses.append(f"{name} imports {other}")
+    assert not offenses
+
+
+def test_the_video_reader_loads_nothing_heavy():
+    program = f"import sys, avatars.io.video; print(sorted(set({HEAVY!r}) & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_no_module_imports_itself_by_way_of_others():
+    order = graphlib.TopologicalSorter({name: IMPORTS[name] - {name} for name in ALL})
+    try:
+        order.prepare()
+    except graphlib.CycleError as error:
+        pytest.fail(" <- ".join(error.args[1]))
+
+
+@pytest.mark.parametrize(
+    "folder", sorted({path.parent for path in ALL.values()}), ids=lambda f: str(f.relative_to(ROOT))
+)
+def test_no_folder_is_too_full_to_read(folder):
+    assert len(list(folder.glob("*.py"))) - (folder / "__init__.py").exists() <= MOST_MODULES
+
+
+def test_the_toolkit_itself_holds_only_its_errors_and_its_entry():
+    assert {path.name for path in (ROOT / "avatars").glob("*.py")} == {"__init__.py", "__main__.py", "errors.py"}
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("module", "words"), COMMANDS, ids=lambda value: str(value))
 def test_help_loads_nothing_heavy(module, words):
     program = (

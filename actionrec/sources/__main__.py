@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
 from actionrec.errors import DataError
+from actionrec.outputs import require_fresh, require_regular
 from actionrec.sources import folders, hmdb, kinetics, ntu, smarthome, ucf
 from actionrec.sources.listing import Listing, read_classes
 
@@ -103,14 +104,36 @@ def _classes(path: Path | None) -> list[str] | None:
 
 def main() -> int:
     """Build, write, tell what came out; 2 when the input cannot be used."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # pyright: ignore[reportAttributeAccessIssue]  # asked above
     command = tyro.cli(Ntu | Smarthome | Ucf101 | Hmdb51 | Kinetics | Folders, prog="python -m actionrec.sources")
     try:
-        listing = command.listing()
-        print(f"{listing.summary()}\n-> {listing.save(command.output)}")
-    except DataError as error:
-        print(f"error: {error}", file=sys.stderr)
+        command = _with_paths(command)
+        print(_listed(command), flush=True)
+    except BrokenPipeError:  # nobody reads what is told; the manifest is there
+        sys.stdout = None  # type: ignore[assignment]
+    except (DataError, OSError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     return 0
+
+
+def _listed(command: Any) -> str:
+    """Write the manifest; what to tell. Raises DataError."""
+    output = require_fresh(command.output)
+    root = command.root.resolve()
+    if root == Path(root.anchor):
+        raise DataError(f"{command.root} is the whole file system; name the data set's folder.")
+    listing = command.listing()
+    return f"{listing.summary()}\n-> {listing.save(output)}"
+
+
+def _with_paths(command: Any) -> Any:
+    """The command with ~ expanded in all its paths. Raises DataError for pipes and the like."""
+    values = {f.name: getattr(command, f.name) for f in fields(command)}
+    paths = {name: require_regular(value) for name, value in values.items() if isinstance(value, Path)}
+    return replace(command, **paths)
 
 
 if __name__ == "__main__":

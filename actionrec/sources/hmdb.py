@@ -8,7 +8,7 @@ from pathlib import Path
 
 from actionrec.errors import DataError
 from actionrec.sources.listing import Entry, Listing, Split, listing_of, of_classes, require_some, videos_below
-from actionrec.sources.ucf import read_list
+from actionrec.sources.text_lists import read_rows
 
 SPLITS: dict[str, Split] = {"1": "train", "2": "test"}
 
@@ -44,10 +44,10 @@ def build(
 
 def _flags(path: Path) -> list[tuple[str, str]]:
     pairs = []
-    for line in read_list(path):
-        name, _, flag = line.rpartition(" ")
-        if flag not in ("0", "1", "2"):
-            raise DataError(f"{path.name}: {line!r} ends with {flag!r}, expected 0, 1 or 2.")
+    for number, line in read_rows(path, what="split list"):
+        name, flag = line.rsplit(None, 1) if len(line.split()) > 1 else ("", line)
+        if flag not in ("0", "1", "2") or not name:
+            raise DataError(f"{path.name}, line {number}: {line!r} ends with {flag!r}, expected 0, 1 or 2.")
         pairs.append((name.strip(), flag))
     return pairs
 

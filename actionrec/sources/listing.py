@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-from collections import Counter
+import logging
+from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,9 @@ from typing import Literal
 from actionrec.decoding import BrokenVideo, probe
 from actionrec.errors import DataError
 from actionrec.manifest import ManifestClip, write_manifest
+from actionrec.sources.text_lists import read_text
+
+log = logging.getLogger(__name__)
 
 VIDEO_SUFFIXES = (".avi", ".mp4", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg")
 Split = Literal["train", "validation", "test", ""]
@@ -51,12 +55,12 @@ class Listing:
     skipped: tuple[Skipped, ...]
 
     def save(self, path: str | Path) -> Path:
-        """Write the manifest, its clips' paths relative to its folder."""
+        """Write the manifest, its clips' paths relative to its folder. Raises DataError when something is there."""
         import os
 
         folder = Path(path).absolute().parent
         moved = (_replace_path(c, Path(os.path.relpath(c.path, folder)).as_posix()) for c in self.clips)
-        return write_manifest(path, moved)
+        return write_manifest(path, moved, fresh=True)
 
     def summary(self) -> str:
         """Counts by split, and of what was skipped."""
@@ -84,13 +88,43 @@ def require_folder(root: str | Path, *, what: str) -> Path:
 
 
 def videos_below(root: str | Path, *, what: str) -> list[Path]:
-    """All video files below a folder, sorted. Raises DataError when there are none."""
+    """All video files below a folder, linked folders too, sorted; each folder is entered once.
+
+    Raises DataError when there are none, or a folder cannot be read.
+    """
     root = require_folder(root, what=what)
-    files = sorted(p for p in root.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file())
+    files, others = _files_below(root)
     if not files:
-        count = sum(1 for p in root.rglob("*") if p.is_file())
-        raise DataError(f"No video below {root} ({count} other files); {what} is expected there.")
+        raise DataError(f"No video below {root} ({others} other files); {what} is expected there.")
     return files
+
+
+def _files_below(root: Path) -> tuple[list[Path], int]:
+    """Videos, and how many other files; folders themselves come before links to them, and no link leads back up."""
+    here = root.resolve()
+    entered, files, others, broken = {here}, [], 0, []
+    waiting = deque([root])
+    while waiting:
+        folder = waiting.popleft()
+        try:
+            inside = sorted(folder.iterdir(), key=lambda path: (path.is_symlink(), path.name))
+        except OSError as error:
+            raise DataError(f"The folder {folder} cannot be read ({error.strerror}).") from None
+        for path in inside:
+            if path.is_dir():
+                real = path.resolve()
+                if real not in entered and not here.is_relative_to(real):
+                    entered.add(real)
+                    (waiting.append if path.is_symlink() else waiting.appendleft)(path)
+            elif path.suffix.lower() in VIDEO_SUFFIXES and path.is_file():
+                files.append(path)
+            elif path.suffix.lower() in VIDEO_SUFFIXES and path.is_symlink():
+                broken.append(path)
+            else:
+                others += path.is_file()
+    if broken:
+        log.warning("%d videos below %s are links to nothing, the first: %s", len(broken), root, min(broken))
+    return sorted(files), others
 
 
 def require_some(entries: Sequence[Entry], files: Sequence[Path], root: str | Path, *, expected: str) -> None:
@@ -169,10 +203,7 @@ def read_classes(path: str | Path) -> list[str]:
     Raises DataError when the file is missing, broken or empty.
     """
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (FileNotFoundError, UnicodeDecodeError) as error:
-        raise DataError(f"No class list at {path} ({type(error).__name__}).") from None
+    text = read_text(path, what="class list")
     if path.suffix == ".json":
         try:
             items = json.loads(text)["classes"]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from actionrec.errors import DataError
 from actionrec.sources.listing import Entry, Listing, Split, listing_of, of_classes, require_some, videos_below
+from actionrec.sources.text_lists import read_rows
 
 NAME = re.compile(r"^v_(\w+?)_g(\d{2})_c(\d{2})$")
 
@@ -24,32 +25,23 @@ def build(
     by_name = {path.name: path for path in files}
     entries, missing = [], []
     for split, name in (("train", f"trainlist0{fold}.txt"), ("test", f"testlist0{fold}.txt")):
-        for line in read_list(Path(lists) / name):
-            folder, _, file = line.split()[0].rpartition("/")
+        for number, line in read_rows(Path(lists) / name, what="split list"):
+            folder, _, file = line.split()[0].replace("\\", "/").rpartition("/")
             if file in by_name:
-                entries.append(_entry(by_name[file], folder, split))  # type: ignore[arg-type]
+                where = f"{name}, line {number}"
+                entries.append(_entry(by_name[file], folder, split, where))  # type: ignore[arg-type]
             else:
-                missing.append(line)
+                missing.append(f"{line.split()[0]} ({name}, line {number})")
     require_some(entries, files, root, expected="v_ApplyEyeMakeup_g08_c01.avi, as the lists name them")
     if missing:
         raise DataError(f"{len(missing)} of {len(missing) + len(entries)} listed videos are not below {root}: first "
-                        f"{missing[0].split()[0]}.")  # fmt: skip
+                        f"{missing[0]}.")  # fmt: skip
     return listing_of(of_classes(entries, classes), licence=licence)
 
 
-def read_list(path: Path) -> list[str]:
-    """Lines of a list that hold something. Raises DataError when it is missing or empty."""
-    if not path.is_file():
-        raise DataError(f"No split list at {path}.")
-    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    if not lines:
-        raise DataError(f"The split list {path} is empty.")
-    return lines
-
-
-def _entry(path: Path, folder: str, split: Split) -> Entry:
+def _entry(path: Path, folder: str, split: Split, where: str) -> Entry:
     match = NAME.match(path.stem)
     if match is None or match[1].lower() != folder.lower():  # HandStandPushups is HandstandPushups in file names
-        raise DataError(f"{path.name} is listed under {folder or 'no class'}, which its name contradicts.")
+        raise DataError(f"{where}: {path.name} is listed under {folder or 'no class'}, which its name contradicts.")
     group = f"{folder}_g{match[2]}"
     return Entry(path, folder, subject="", source=path.stem, split=split, source_video=group)

@@ -18,17 +18,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from avatars.body import Body
+from avatars.body.motion import BODY, LEFT_HAND, N_JOINTS, Motion
 from avatars.errors import InputError
-from avatars.files import atomic_path
-from avatars.motion import BODY, GLOBAL, LEFT_HAND, N_JOINTS, Motion
+from avatars.io.files import atomic_path
 from avatars.motion_formats.arrays import numbers, read_npz
-from avatars.motion_formats.ground import grounded, placed, turned
+from avatars.motion_formats.gravity import Up, likely_up, rotation_to_y_up
+from avatars.motion_formats.ground import figure_of, grounded, placed, turned
 from avatars.motion_formats.resting_hands import resting_hands
-from avatars.rotations import matrix_from_axis_angle
 
 log = logging.getLogger(__name__)
 
-UpAxis = Literal["auto", "Y", "Z"]
 _R_YUP_ZUP = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])
 _SMPLX_VERTICES = 10475
 
@@ -57,14 +56,14 @@ def full_poses(data: dict[str, np.ndarray], key: str, body: Body, path: Path) ->
     return full
 
 
-def load_amass(path: str | Path, body: Body, *, up_axis: UpAxis = "auto", place: bool = True) -> Motion:
+def load_amass(path: str | Path, body: Body, *, up: Up = "auto", place: bool = True) -> Motion:
     """Read an AMASS-style npz, ours included, as a motion of `body` in a +Y-up world.
 
-    Up is what the file's `up_axis` says, else what `up_axis` says, else (`auto`) +Y where the body stands along it and
-    AMASS's +Z otherwise. `betas` and `expression` are kept when they belong to `body` (same hash; or a SMPL-X file and
-    the licensed body) and are dropped when they do not. `place` puts foreign motions on the ground y = 0, over the
-    origin, facing +Z; of files that name their `up_axis`, as ours do, it moves only those of another body, and only
-    up or down.
+    Up is what `up` says, else (`auto`) what the file's `up_axis` says, else AMASS's +Z, unless the body stands along +Y
+    and gravity tells that it does: see `gravity`. `betas` and `expression` are kept when they belong to `body` (same
+    hash; or a SMPL-X file and the licensed body) and are dropped when they do not. `place` puts foreign motions on the
+    ground y = 0, over the origin, facing +Z; of files that name their `up_axis`, as ours do, it moves only those of
+    another body, and only up or down.
 
     Raises InputError when the file is broken or holds no poses.
     """
@@ -94,8 +93,9 @@ def load_amass(path: str | Path, body: Body, *, up_axis: UpAxis = "auto", place:
     said = str(data.get("up_axis", ""))
     if said not in ("", "Y", "Z"):
         raise InputError(f"{path}: up_axis is {said!r}, expected Y or Z.")
-    if (said or _up_axis(motion, up_axis, path)) == "Z":
-        motion = turned(motion, body, _R_YUP_ZUP, about=torch.zeros(3))
+    axis = up if up != "auto" else {"Y": "+y", "Z": "+z"}.get(said) or _likely_up(motion, body, path)
+    if axis != "+y":
+        motion = turned(motion, body, torch.from_numpy(rotation_to_y_up(axis)), about=torch.zeros(3))
     if not place or (said and own):
         return motion
     return grounded(motion, body) if said else placed(motion, body)
@@ -114,12 +114,10 @@ def _betas(data: dict[str, np.ndarray], body: Body, own: bool, path: Path) -> Te
     return torch.zeros(body.n_betas)
 
 
-def _up_axis(motion: Motion, up_axis: UpAxis, path: Path) -> Literal["Y", "Z"]:
-    if up_axis != "auto":
-        return up_axis
-    up = matrix_from_axis_angle(motion.poses[:, GLOBAL])[:, :, 1].mean(0)
-    found: Literal["Y", "Z"] = "Y" if float(up[1]) > 0.7 else "Z"
-    log.info("%s: taken as +%s up (the body stands along %s).", path.name, found, [round(float(x), 2) for x in up])
+def _likely_up(motion: Motion, body: Body, path: Path) -> str:
+    found = likely_up(figure_of(motion, body), "+z", ("+y",))
+    if found != "+z":
+        log.info("%s: taken as +y up, along which the body stands, and not as AMASS's +z.", path.name)
     return found
 
 

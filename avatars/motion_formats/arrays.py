@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,14 @@ import numpy as np
 from jaxtyping import Float
 
 from avatars.errors import InputError
+
+MOTION_KEYS = frozenset(
+    (
+        "poses", "trans", "pose", "pose_world", "trans_world", "global_orient", "root_orient", "root_pose", "R_root",
+        "body_pose", "pose_body", "R_body", "transl", "pred_cam_t", "camera",
+    )
+)  # fmt: skip
+"""Names under which motions keep what no motion is without."""
 
 
 def numbers(
@@ -38,11 +48,54 @@ def numbers(
 
 
 def read_npz(path: Path) -> dict[str, np.ndarray]:
-    """Every array of an npz, never unpickled. Raises InputError when it is missing, broken or holds Python objects."""
+    """The arrays of an npz, never unpickled: those of Python objects (AMASS's markers) are passed over.
+
+    Raises InputError when the file is missing or broken, or holds its motion as objects; for ROMP's with the line that
+    turns them into arrays.
+    """
     try:
         with np.load(path, allow_pickle=False) as archive:
-            return {key: archive[key] for key in archive.files}
+            objects = [key for key in archive.files if _holds_objects(archive.zip, key)]
+            arrays = {key: archive[key] for key in archive.files if key not in objects}
     except FileNotFoundError:
         raise InputError(f"No motion file at {path}.") from None
     except Exception as error:  # numpy and zipfile raise many kinds for a broken file
-        raise InputError(f"{path} is not an npz that can be read safely ({error}).") from None
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"{path} is not an npz that can be read safely ({reason}).") from None
+    lost = [key for key in objects if key in MOTION_KEYS]
+    if lost or (objects and not set(arrays) & MOTION_KEYS):
+        raise InputError(_advice(path, lost or objects))
+    return arrays
+
+
+def _holds_objects(archive: zipfile.ZipFile, key: str) -> bool:
+    """Whether an array's header says that it is a pickle; read without the array itself."""
+    name = key if key in archive.namelist() else f"{key}.npy"
+    with archive.open(name) as file:
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        return bool(read(file)[2].hasobject)
+
+
+ROMP_LINE = (
+    "import sys, numpy as np; "
+    "r = np.load(sys.argv[1], allow_pickle=True)['results'][()]; "
+    "p = [(i, f[0] if isinstance(f, list) else f) for i, f in enumerate(r[k] for k in sorted(r, key=lambda k: "
+    "(len(str(k)), str(k)))) if f]; "
+    "g = lambda f, n, *ks: np.ravel(next((f[k] for k in ks if k in f), np.zeros(n)))[:n]; "
+    "np.savez(sys.argv[2], pose=[g(f, 72, 'pose', 'poses', 'smpl_thetas') for i, f in p], "
+    "trans=[g(f, 3, 'trans', 'cam_trans') for i, f in p], frame_ids=[i for i, f in p])"
+)
+"""Python that turns ROMP's results of a video (Sun et al. 2021, github.com/Arthur151/ROMP) into arrays of the first
+person in each frame. For the user to run: it opens a pickle."""
+
+
+def _advice(path: Path, objects: list[str]) -> str:
+    start = (
+        f"{path} is no npz that can be read safely: {', '.join(objects)} holds Python objects, and opening them runs "
+        "whatever code they hold, so they are not opened."
+    )
+    if objects != ["results"]:
+        return f"{start} Save the arrays themselves, as numbers, where the file was made."
+    names = f"{shlex.quote(str(path))} {shlex.quote(str(path.with_name(f'{path.stem}_arrays.npz')))}"
+    return f'{start} If this is ROMP\'s and you trust it: python -c "{ROMP_LINE}" {names}'

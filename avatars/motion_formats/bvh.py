@@ -17,10 +17,15 @@ import numpy as np
 from jaxtyping import Float
 
 from avatars.errors import InputError
-from avatars.files import atomic_path
+from avatars.io.files import atomic_path
 
 END_SUFFIX = "_end"
+_SLOWEST_HZ, _FASTEST_HZ = 2, 2000
+_RATES = tuple(map(Fraction, (10, 12, 15, 20, 24, 25, 30, 50, 60, 72, 90, 100, 120, 144, 150, 200, 240, 250, 300)))
+"""What a coarsely printed time, or one in another unit than seconds, is taken for."""
 _CHANNELS = tuple(f"{axis}{kind}" for kind in ("position", "rotation") for axis in "XYZ")
+_GLUED = re.compile(r"(?<=[0-9.])(?=-)")
+"""Between two numbers that a writer of columns of fixed width has left no space between: `0.0000-0.5`."""
 _CANONICAL_CHANNEL = {name.lower(): name for name in _CHANNELS}
 
 
@@ -194,6 +199,9 @@ def _parse_motion(text: str, n_channels: int, path: Path) -> tuple[np.ndarray, F
     frames = int(header[1])
     fps = frame_rate(header[2], path)
     rows = text[header.end() :].split()
+    if len(rows) != frames * n_channels:
+        apart = _GLUED.sub(" ", text[header.end() :]).split()
+        rows = apart if len(apart) == frames * n_channels else rows
     if frames == 0 or n_channels == 0:
         raise InputError(f"{path} holds no motion ({frames} frames of {n_channels} channels).")
     if len(rows) != frames * n_channels:
@@ -215,22 +223,67 @@ def _parse_motion(text: str, n_channels: int, path: Path) -> tuple[np.ndarray, F
 
 
 def frame_rate(frame_time: str, path: Path) -> Fraction:
-    """The frame rate (Hz) that a printed frame time means: a whole number, or one over 1.001 (29.97, 119.88), where the
-    rounding of the printed digits allows it, else the reciprocal as printed."""
+    """The frame rate (Hz) that a printed frame time means.
+
+    Seconds: a usual rate, a whole number, or one over 1.001 (29.97, 119.88), where the rounding of the printed digits
+    allows it, else the reciprocal as printed. A number of 1 and more is no time between frames of a movement: it is a
+    usual rate itself, or that rate's time in milliseconds or microseconds.
+
+    Raises InputError for what can mean no rate, or two.
+    """
     try:
-        seconds = Fraction(frame_time)
+        printed = Fraction(frame_time)
     except (ValueError, ZeroDivisionError):
-        seconds = Fraction(0)
-    if seconds <= 0:
-        raise InputError(f"{path}: Frame Time is {frame_time!r}, expected seconds per frame, above 0.")
-    digits = len(frame_time.lower().partition("e")[0].partition(".")[2])
-    # One unit of the last digit: some writers cut digits off instead of rounding.
-    slack = Fraction(1, 10**digits) if digits else Fraction(0)
-    whole = round(1 / seconds)
-    for rate in (Fraction(whole), Fraction(whole * 1000, 1001), Fraction(round(1001 / (1000 * seconds)) * 1000, 1001)):
+        printed = Fraction(0)
+    slack = _last_digit(frame_time)
+    if 0 < printed < 1:
+        rate = _rate_of(printed, slack)
+        if _SLOWEST_HZ <= rate <= _FASTEST_HZ:
+            return rate
+    meant = _rates_in_other_units(printed, slack) if printed >= 1 else set()
+    if len(meant) != 1:
+        reads = f": that may mean {' or '.join(f'{float(rate):g}' for rate in sorted(meant))} fps" if meant else ""
+        raise InputError(
+            f"{path}: Frame Time is {frame_time!r}, expected seconds per frame, above 0{reads}. Write, for example, "
+            "0.0333333 for 30 fps."
+        )
+    return meant.pop()
+
+
+def _last_digit(number: str) -> Fraction:
+    """One unit of the last printed digit after the point; 0 where there is none. Some writers cut digits off instead of
+    rounding."""
+    mantissa, _, exponent = number.lower().partition("e")
+    digits = len(mantissa.partition(".")[2])
+    shift = int(exponent) if re.fullmatch(r"[+-]?\d{1,3}", exponent) else 0
+    return Fraction(10) ** (shift - digits) if digits else Fraction(0)
+
+
+def _rates_in_other_units(printed: Fraction, slack: Fraction) -> set[Fraction]:
+    """Usual rates that a number is itself, or whose time it is in milliseconds or microseconds."""
+    found: set[Fraction] = set()
+    for rate in _RATES:
+        for film in (rate, rate * Fraction(1000, 1001)):
+            times = (unit / film - printed for unit in (1000, 1_000_000))
+            # 33 for 33.3 ms: rounded to a whole number, or what follows the point was cut off.
+            is_time = any(abs(off) <= slack if slack else Fraction(-1, 2) <= off < 1 for off in times)
+            if (is_time or abs(film - printed) <= slack) and rate not in found:
+                found.add(film)
+    return found
+
+
+def _rate_of(seconds: Fraction, slack: Fraction) -> Fraction:
+    """The rate whose time prints like `seconds`: of several the usual one, as 0.017 is 60 fps and not 59."""
+    exact = 1 / seconds
+    if slack * exact > Fraction(1, 200) and exact not in _RATES:
+        usual = [rate for rate in _RATES if abs(1 / rate - seconds) <= slack]
+        if usual:
+            return min(usual, key=lambda rate: abs(1 / rate - seconds))
+    whole = round(exact)
+    for rate in (Fraction(whole), Fraction(whole * 1000, 1001), Fraction(round(1001 * exact / 1000) * 1000, 1001)):
         if rate > 0 and abs(1 / rate - seconds) <= slack:
             return rate
-    return 1 / seconds
+    return exact
 
 
 def write_bvh(bvh: Bvh, path: str | Path) -> Path:

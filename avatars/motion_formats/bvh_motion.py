@@ -12,15 +12,18 @@ import torch
 from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 
-from avatars.body import JOINT_NAMES, Body
+from avatars.body import Body
+from avatars.body.layout import JOINT_NAMES
+from avatars.body.motion import LEFT_HAND, N_JOINTS, RIGHT_HAND, Motion
 from avatars.errors import InputError
-from avatars.motion import LEFT_HAND, N_JOINTS, RIGHT_HAND, Motion
+from avatars.geometry.rotations import axis_angle_from_matrix, matrix_from_axis_angle
 from avatars.motion_formats.bvh import Bvh, euler_zxy, read_bvh, write_bvh
+from avatars.motion_formats.coincident_joints import counted_as_one
+from avatars.motion_formats.gravity import Up
 from avatars.motion_formats.ground import placed
 from avatars.motion_formats.resting_hands import resting_hands
 from avatars.motion_formats.skeleton_calibration import INDEX, Calibration, calibrate
 from avatars.motion_formats.skeleton_names import JointMap, map_joints
-from avatars.rotations import axis_angle_from_matrix, matrix_from_axis_angle
 
 log = logging.getLogger(__name__)
 
@@ -29,32 +32,33 @@ _EXPORT_UNITS_PER_M = 100.0
 _UNLIKELY_FINGER_DEG = 120.0
 
 
-def load_bvh(path: str | Path, body: Body, *, place: bool = True) -> Motion:
+def load_bvh(path: str | Path, body: Body, *, up: Up = "auto", place: bool = True) -> Motion:
     """Read a BVH and put its movement onto `body`.
 
     Joints turn as in the file; bones have the body's lengths; the path of the hips is scaled by the ratio of leg
     lengths, which also settles the file's unit. `place`: the feet tread y = 0 and the clip begins over the origin
     facing +Z; otherwise height, place and heading are the file's. Hands whose fingers the file does not hold rest.
-    Files that `save_bvh` wrote come back as they were, betas too, and are not placed.
+    Files that `save_bvh` wrote come back as they were, betas too, and are not placed. `up` says which axis of the
+    file's world points up; `auto`: that of the offsets unless gravity tells of another.
 
     Raises InputError for a broken file, a skeleton whose joints are not understood, and one without a usable pose.
     """
     path = Path(path)
     bvh = read_bvh(path)
-    joints = map_joints(bvh.names, bvh.parents, path)
+    joints = counted_as_one(bvh, map_joints(bvh.names, bvh.parents, path))
     if set(JOINT_NAMES) <= set(bvh.names):
         betas = _betas_of(bvh, body)
-        if betas is not None:
+        if betas is not None and up in ("auto", "+y"):
             return _exact(bvh, body, betas, path.stem)
     bvh = _without_calibration_frame(bvh, joints, path)
-    motion = retarget(bvh, joints, body, path)
+    motion = retarget(bvh, joints, body, path, up=up)
     return placed(motion, body) if place else motion
 
 
-def retarget(bvh: Bvh, joints: JointMap, body: Body, path: Path) -> Motion:
+def retarget(bvh: Bvh, joints: JointMap, body: Body, path: Path, *, up: Up = "auto") -> Motion:
     """The skeleton's movement as the body's, hips at the height that the leg lengths give."""
     rest = _rest_joints(body, torch.zeros(body.n_betas))
-    calibration = calibrate(bvh, joints, rest, path)
+    calibration = calibrate(bvh, joints, rest, path, up=up)
     rotations, positions = bvh.global_pose()
     R_world = _global_rotations(rotations, calibration, joints)
     local = _local_rotations(R_world, body.parents)

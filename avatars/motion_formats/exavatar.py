@@ -23,11 +23,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from avatars.body import Body
-from avatars.camera import Camera
+from avatars.body.motion import BODY, GLOBAL, JAW, LEFT_EYE, LEFT_HAND, N_JOINTS, RIGHT_EYE, RIGHT_HAND, Motion
 from avatars.errors import InputError
-from avatars.files import read_json, require_fresh_folder, write_json
-from avatars.motion import BODY, GLOBAL, JAW, LEFT_EYE, LEFT_HAND, N_JOINTS, RIGHT_EYE, RIGHT_HAND, Motion
+from avatars.geometry.camera import Camera
+from avatars.io.files import read_json, require_fresh_folder, write_json
 from avatars.motion_formats.arrays import numbers
+from avatars.motion_formats.gravity import Up, rotation_to_y_up
 from avatars.motion_formats.ground import placed, turned
 from avatars.motion_formats.resting_hands import resting_hands
 
@@ -69,18 +70,20 @@ def params_folder(path: str | Path) -> Path | None:
     return None
 
 
-def load_exavatar(path: str | Path, body: Body, *, fps: float = 30.0, place: bool = True) -> Motion:
+def load_exavatar(path: str | Path, body: Body, *, fps: float = 30.0, up: Up = "auto", place: bool = True) -> Motion:
     """The motion of one of ExAvatar's folders; see `load_exavatar_clip`."""
-    return load_exavatar_clip(path, body, fps=fps, place=place).motion
+    return load_exavatar_clip(path, body, fps=fps, up=up, place=place).motion
 
 
-def load_exavatar_clip(path: str | Path, body: Body, *, fps: float = 30.0, place: bool = False) -> ExAvatarClip:
+def load_exavatar_clip(
+    path: str | Path, body: Body, *, fps: float = 30.0, up: Up = "auto", place: bool = False
+) -> ExAvatarClip:
     """Read one of ExAvatar's folders.
 
     Frame numbers are times at `fps` (ExAvatar keeps no times); numbers that are missing between the first and the
-    last are frames without a person. The world is turned to +Y up as the first camera sees it. Betas and expression
-    are kept for the licensed body alone. `place` then puts the feet on y = 0 and the person over the origin facing +Z,
-    and gives no cameras. A folder that `save_exavatar` wrote comes back as it was.
+    last are frames without a person. The world is turned to +Y up as the first camera sees it, or as `up` says. Betas
+    and expression are kept for the licensed body alone. `place` then puts the feet on y = 0 and the person over the
+    origin facing +Z, and gives no cameras. A folder that `save_exavatar` wrote comes back as it was.
 
     Raises InputError when a json is broken, a part is missing or has the wrong length.
     """
@@ -111,6 +114,8 @@ def load_exavatar_clip(path: str | Path, body: Body, *, fps: float = 30.0, place
     )
     cameras = _read_cameras(path / "cam_params", indices)
     R_world_file = _R_YUP_YDOWN if cameras is None or sidecar else _R_YUP_YDOWN @ cameras[1][0, :3, :3]
+    if up != "auto":
+        R_world_file = torch.from_numpy(rotation_to_y_up(up)).float()
     motion = turned(motion, body, R_world_file, about=torch.zeros(3))
     if place and not sidecar:
         return ExAvatarClip(placed(motion, body), None, None)

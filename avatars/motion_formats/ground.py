@@ -10,8 +10,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from avatars.body import Body
-from avatars.motion import GLOBAL, Motion
-from avatars.rotations import axis_angle_from_matrix, matrix_from_axis_angle
+from avatars.body.layout import JOINT_NAMES
+from avatars.body.motion import GLOBAL, Motion
+from avatars.geometry.rotations import axis_angle_from_matrix, matrix_from_axis_angle
+from avatars.motion_formats.gravity import Figure
 
 log = logging.getLogger(__name__)
 
@@ -19,6 +21,7 @@ _FEET = {"left": (7, 10), "right": (8, 11)}
 _CHUNK = 512
 _MIN_WAY_M, _MAX_SLOPE_DEG = 1.5, 3.0
 _DEEPEST_M = 0.05
+_SUNK_M = 0.3
 _HOVER_M, _LONGEST_FLIGHT_S = 0.25, 0.5
 
 
@@ -35,7 +38,16 @@ def sole_vertices(body: Body, *, per_foot: int = 60) -> Int[Tensor, " points"]:
 
 def lowest_sole_m(motion: Motion, body: Body) -> Float[Tensor, " frames"]:
     """Height (m) of the lower sole in each frame."""
-    points = body.subset(sole_vertices(body))
+    return _lowest_m(motion, body, sole_vertices(body))
+
+
+def _all_over(body: Body) -> Int[Tensor, " points"]:
+    """Some hundred vertices, spread over the body."""
+    return torch.arange(0, body.n_vertices, max(1, body.n_vertices // 400))
+
+
+def _lowest_m(motion: Motion, body: Body, vertices: Int[Tensor, " points"]) -> Float[Tensor, " frames"]:
+    points = body.subset(vertices)
     lowest = []
     for start in range(0, len(motion), _CHUNK):
         part = motion[slice(start, start + _CHUNK)]
@@ -44,18 +56,32 @@ def lowest_sole_m(motion: Motion, body: Body) -> Float[Tensor, " frames"]:
     return torch.cat(lowest)
 
 
+def figure_of(motion: Motion, body: Body) -> Figure:
+    """Where the joints of the frames with a person are, at most some hundreds of frames, spread over the motion."""
+    frames = torch.where(motion.valid)[0]
+    frames = frames[:: max(1, len(frames) // _CHUNK)] if len(frames) else torch.arange(1)
+    part = motion[frames]
+    joints = body.pose(part.poses, part.betas, part.transl).joints.double().numpy()
+    return Figure({name: joints[:, i] for i, name in enumerate(JOINT_NAMES[:22])})
+
+
 def grounded(motion: Motion, body: Body) -> Motion:
     """The motion moved up or down as a whole so that the ground that its feet tread is y = 0.
 
     The ground is the height at which the lower sole is most often: the lower end of the shortest interval that holds
     30% of the valid frames (after the "shorth" of Andrews et al. 1972), so neither jumps nor a few dips move it; but
-    never so high that more than 5% of the frames sink by 5 cm. Warns of flights that no jump explains. A motion whose
-    feet never tread the ground (lying, hanging) cannot be told.
+    never so high that more than 5% of the frames sink by 5 cm. Of a motion whose feet are far above what else of the
+    body is lowest (on the hands, lying with the legs up), it is the height at which that is most often. Warns of
+    flights that no jump explains. A motion that never treads the ground (hanging) cannot be told.
     """
     if not bool(motion.valid.any()):
         return motion
     sole_m = lowest_sole_m(motion, body)
     ground_m = _tread(sole_m[motion.valid])
+    other_m = _lowest_m(motion, body, _all_over(body))
+    if float(ground_m - other_m[motion.valid].quantile(0.25)) > _SUNK_M:
+        sole_m = torch.minimum(sole_m, other_m)
+        ground_m = _tread(sole_m[motion.valid])
     _warn_of_hovering(motion, sole_m - ground_m)
     return replace(motion, transl=motion.transl - torch.stack([ground_m * 0, ground_m, ground_m * 0]))
 

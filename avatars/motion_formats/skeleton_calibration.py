@@ -12,6 +12,7 @@ places rather than in different poses.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from itertools import permutations, product
 from pathlib import Path
@@ -21,10 +22,13 @@ import numpy as np
 from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 
-from avatars.body import JOINT_NAMES
+from avatars.body.layout import JOINT_NAMES
 from avatars.errors import InputError
 from avatars.motion_formats.bvh import Bvh
+from avatars.motion_formats.gravity import Figure, Up, axis_name, guessed_up, likely_up, rotation_to_y_up
 from avatars.motion_formats.skeleton_names import JointMap
+
+log = logging.getLogger(__name__)
 
 INDEX = {name: i for i, name in enumerate(JOINT_NAMES)}
 FINGERS = ("index", "middle", "ring", "pinky", "thumb")
@@ -59,18 +63,30 @@ class _Stance:
     """Columns: the person's left, up and forward, in the file's world."""
 
 
-def calibrate(bvh: Bvh, joints: JointMap, rest: Float[np.ndarray, "55 3"], path: Path) -> Calibration:
-    """Find each joint's rotation against the SMPL-X rest pose, whose joints are `rest`.
+def calibrate(
+    bvh: Bvh, joints: JointMap, rest: Float[np.ndarray, "55 3"], path: Path, *, up: Up = "auto"
+) -> Calibration:
+    """Find each joint's rotation against the SMPL-X rest pose, whose joints are `rest`, and which way is up.
+
+    The skeleton's offsets state an up, which the world in which it moves need not share: see `gravity`.
 
     Raises InputError when the skeleton can stand no way up.
     """
     eyes = np.broadcast_to(np.eye(3), (len(bvh.names), 3, 3))
     offsets = bvh.rest_positions()
     basis = _standing(offsets, joints, strict=False)
-    if basis is not None:
-        return _from_stance(_Stance(eyes, offsets, basis), joints, rest, basis.T, "offsets")
     rotations, positions = bvh.global_pose()
-    upright = _upright(positions, joints, path)
+    figure = Figure({name: positions[:, joint] for name, joint in joints.limbs.items()})
+    if np.linalg.norm(figure.trunk()) < 1e-6:
+        raise InputError(f"{path}: hips and shoulders are at one place; this skeleton has no size.")
+    if basis is not None:
+        stated = axis_name(basis[:, 1])
+        found = likely_up(figure, stated) if up == "auto" else up
+        if found != stated:
+            log.info("%s: its offsets are %s up, its world %s up.", path.name, stated, found)
+        R_body_source = basis.T if found == stated else rotation_to_y_up(found)
+        return _from_stance(_Stance(eyes, offsets, basis), joints, rest, R_body_source, "offsets")
+    upright = _least_rotation(rotation_to_y_up(guessed_up(figure) if up == "auto" else up)[1], _Y)
     turned, moved = upright @ rotations, positions @ upright.T
     basis = _standing(moved[0], joints, strict=True)
     if basis is not None:
@@ -273,16 +289,6 @@ class _Movement:
             return
         self.found[wrist] = palm
         _align_fingers(self.joints, bvh.rest_positions(), self.rest, side, palm, self.found)
-
-
-def _upright(positions: np.ndarray, joints: JointMap, path: Path) -> Matrix:
-    """The rotation that takes the axis nearest to hips-to-head, over the clip, to +Y."""
-    hips = (positions[:, joints.limbs["left_hip"]] + positions[:, joints.limbs["right_hip"]]) / 2
-    top = (positions[:, joints.limbs["left_shoulder"]] + positions[:, joints.limbs["right_shoulder"]]) / 2
-    mean = (top - hips).mean(0)
-    if np.linalg.norm(mean) < 1e-6:
-        raise InputError(f"{path}: hips and shoulders are at one place; this skeleton has no size.")
-    return _least_rotation(_nearest_axis(mean), _Y)
 
 
 def _direction(limb: dict[str, np.ndarray], side: str, joint: str, child: str) -> np.ndarray:

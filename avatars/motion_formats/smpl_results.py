@@ -27,13 +27,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from avatars.body import Body
+from avatars.body.motion import BODY, GLOBAL, JAW, LEFT_EYE, LEFT_HAND, N_JOINTS, RIGHT_EYE, RIGHT_HAND, Motion
 from avatars.errors import InputError
-from avatars.motion import BODY, GLOBAL, JAW, LEFT_EYE, LEFT_HAND, N_JOINTS, RIGHT_EYE, RIGHT_HAND, Motion
+from avatars.geometry.rotations import axis_angle_from_matrix
 from avatars.motion_formats.amass import full_poses
 from avatars.motion_formats.arrays import numbers, read_npz
-from avatars.motion_formats.ground import placed, turned
+from avatars.motion_formats.gravity import Up, guessed_up, rotation_to_y_up
+from avatars.motion_formats.ground import figure_of, placed, turned
 from avatars.motion_formats.resting_hands import resting_hands
-from avatars.rotations import axis_angle_from_matrix, matrix_from_axis_angle
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +42,7 @@ _ROOT = ("global_orient", "root_orient", "root_pose", "R_root")
 _BODY = ("body_pose", "pose_body", "R_body")
 _TRANSL = ("transl", "trans", "pred_cam_t", "camera")
 _WHOLE = (("pose_world", "trans_world"), ("pose", "trans"))
+_GRAVITY_ALIGNED = "GVHMR's world"
 _EXTRA = (
     ("jaw_pose", JAW, 1),
     ("leye_pose", LEFT_EYE, 1),
@@ -48,15 +50,6 @@ _EXTRA = (
     ("left_hand_pose", LEFT_HAND, 15),
     ("right_hand_pose", RIGHT_HAND, 15),
 )
-# World axis that points up -> rotation to +Y up. A camera's y-down world is turned about x: the viewer stays in front.
-_R_YUP = {
-    (1, 1): np.eye(3),
-    (1, -1): np.diag([1.0, -1.0, -1.0]),
-    (2, 1): np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]]),
-    (2, -1): np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]]),
-    (0, 1): np.array([[0, -1.0, 0], [1, 0, 0], [0, 0, 1]]),
-    (0, -1): np.array([[0, 1.0, 0], [-1, 0, 0], [0, 0, 1]]),
-}
 _PICKLE_ADVICE = (
     "is a pickle, and opening one runs whatever code it holds, so it is not opened. If you trust it, turn one person "
     "of it into an npz where it was made: numpy.savez('out.npz', global_orient=..., body_pose=..., betas=..., "
@@ -71,13 +64,15 @@ def looks_like_results(keys: Mapping[str, Any]) -> bool:
     return whole or "smpl_params_global" in keys or (_first(keys, _ROOT) and _first(keys, _BODY)) is not None
 
 
-def load_smpl_results(path: str | Path, body: Body, *, fps: float = 30.0, place: bool = True) -> Motion:
+def load_smpl_results(
+    path: str | Path, body: Body, *, fps: float = 30.0, up: Up = "auto", place: bool = True
+) -> Motion:
     """Read an npz or .pt of SMPL or SMPL-X parameters (layouts above) as a motion of `body` in a +Y-up world.
 
-    The files hold no frame rate: `fps` is the video's. `frame_ids` that skip numbers leave invalid frames. Up is the
-    axis along which the body stands on average; for results in a camera's world that takes the camera as level, and
-    says so. Betas belong to the licensed files and are dropped. `place` puts the feet on y = 0 and the person over the
-    origin facing +Z.
+    The files hold no frame rate: `fps` is the video's. `frame_ids` that skip numbers leave invalid frames. Up is what
+    `up` says, else (`auto`) what the program states: +Y for GVHMR's and WHAM's worlds, -Y for results in a camera's,
+    which takes the camera as level, and says so; where nothing is stated, see `gravity`. Betas belong to the licensed
+    files and are dropped. `place` puts the feet on y = 0 and the person over the origin facing +Z.
 
     Raises InputError for pickles, broken files and unknown layouts.
     """
@@ -107,7 +102,7 @@ def load_smpl_results(path: str | Path, body: Body, *, fps: float = 30.0, place:
         body_sha256=body.sha256,
         name=path.stem,
     )
-    motion = turned(motion, body, _to_y_up(poses, path), about=torch.zeros(3))
+    motion = turned(motion, body, _to_y_up(motion, body, data, up, path), about=torch.zeros(3))
     return placed(motion, body) if place else motion
 
 
@@ -124,8 +119,10 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
         if "weights_only" in str(error) or "Unsupported" in str(error):
             raise InputError(f"{path} holds more than tensors: it {_PICKLE_ADVICE}") from None
         raise InputError(f"{path} cannot be read as a torch file ({type(error).__name__}).") from None
-    loaded = loaded.get("smpl_params_global", loaded) if isinstance(loaded, dict) else {}
-    return {str(key): value.numpy() for key, value in loaded.items() if isinstance(value, Tensor)}
+    aligned = isinstance(loaded, dict) and isinstance(loaded.get("smpl_params_global"), dict)
+    loaded = loaded["smpl_params_global"] if aligned else loaded if isinstance(loaded, dict) else {}
+    arrays = {str(key): value.numpy() for key, value in loaded.items() if isinstance(value, Tensor)}
+    return arrays | ({_GRAVITY_ALIGNED: np.array(True)} if aligned else {})
 
 
 def _first(data: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
@@ -199,12 +196,19 @@ def _expression(
     return out
 
 
-def _to_y_up(poses: Float[Tensor, "frames 55 3"], path: Path) -> Float[Tensor, "3 3"]:
-    up = matrix_from_axis_angle(poses[:, GLOBAL])[:, :, 1].mean(0)
-    axis = int(up.abs().argmax())
-    sign = 1 if float(up[axis]) > 0 else -1
-    if (axis, sign) == (1, -1):
+def _stated_up(data: Mapping[str, Any]) -> str | None:
+    """The axis that points up in the world of a known program's results; None where nothing tells."""
+    if _GRAVITY_ALIGNED in data or all(key in data for key in _WHOLE[0]):
+        return "+y"
+    in_camera = all(key in data for key in _WHOLE[1]) or _first(data, _TRANSL) in ("pred_cam_t", "camera")
+    return "-y" if in_camera else None
+
+
+def _to_y_up(motion: Motion, body: Body, data: Mapping[str, Any], up: Up, path: Path) -> Float[Tensor, "3 3"]:
+    stated = _stated_up(data) if up == "auto" else up
+    found = stated or guessed_up(figure_of(motion, body))
+    if found == "-y" and up == "auto":
         log.warning("%s is in its camera's world: the camera is taken as level.", path.name)
-    elif (axis, sign) != (1, 1):
-        log.info("%s: the body stands along %s%s; turned to +Y up.", path.name, "-+"[sign > 0], "XYZ"[axis])
-    return torch.from_numpy(_R_YUP[axis, sign])
+    elif found != "+y":
+        log.info("%s: taken as %s up; turned to +Y up.", path.name, found)
+    return torch.from_numpy(rotation_to_y_up(found))

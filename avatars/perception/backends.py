@@ -3,33 +3,15 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable, Iterator
-from typing import Protocol
-
-import numpy as np
 
 from avatars.errors import InputError
 from avatars.perception.backend_table import BackendOptions, backends_of, open_backend
-from avatars.perception.containers import Detection
+from avatars.perception.detector import WholeBodyDetector
 
 WHOLE_BODY_BACKENDS: dict[str, tuple[str, str]] = {
     "mediapipe": ("avatars.perception.mediapipe_holistic:MediaPipeHolistic", "splat-avatars"),
 }
 """name: (module:Class, what pip installs)."""
-
-
-class WholeBodyDetector(Protocol):
-    """Frames of one person in, keypoints and masks out; made before long work starts, so that what is missing shows.
-
-    One whose `detect` may run in several threads at once says `concurrent = True`.
-    """
-
-    def detect(
-        self, frames: Iterable[np.ndarray], *, masks: bool = True, count_people_every: int = 0
-    ) -> Iterator[Detection]:
-        """One detection per frame (height, width, 3) uint8 RGB, in order. `count_people_every` n > 0 looks for further
-        people in every n-th frame."""
-        ...
 
 
 def whole_body_detector(

@@ -14,13 +14,13 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from avatars.body import Body
+from avatars.body.motion import BODY, GLOBAL, JAW, LEFT_HAND, N_JOINTS, RIGHT_HAND
 from avatars.errors import InputError
-from avatars.files import atomic_path
-from avatars.motion import BODY, GLOBAL, JAW, LEFT_HAND, N_JOINTS, RIGHT_HAND
+from avatars.geometry.rotations import axis_angle_from_matrix, matrix_from_axis_angle
+from avatars.io.files import atomic_path
 from avatars.perception.backend_table import BackendOptions, open_backend
 from avatars.perception.containers import FACE, Detection, Keypoints
 from avatars.perception.top_down import person_box
-from avatars.rotations import axis_angle_from_matrix, matrix_from_axis_angle
 
 CHUNK = 32
 SMPLX_VERTICES = 10_475

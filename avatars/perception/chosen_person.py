@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
 from avatars.errors import InputError
-from avatars.files import atomic_path
+from avatars.io.files import atomic_path
 from avatars.perception.containers import Detection
 
 log = logging.getLogger(__name__)

@@ -11,7 +11,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from avatars.body import JOINT_NAMES, KEYPOINT_NAMES_133, PosedBody
+from avatars.body import PosedBody
+from avatars.body.layout import JOINT_NAMES, KEYPOINT_NAMES_133
 
 # point (left for pairs): the joint in whose rest axes the offset stands, and the offset in millimeters.
 _MARKS_MM: dict[str, dict[str, tuple[str, tuple[float, float, float]]]] = {

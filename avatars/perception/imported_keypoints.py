@@ -12,10 +12,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from avatars.errors import InputError
-from avatars.files import sha256_of
-from avatars.motion_formats.keypoints_json import load_keypoints_json
+from avatars.io.files import sha256_of
 from avatars.perception.containers import Detection, Keypoints
+from avatars.perception.keypoints_json import load_keypoints_json
 
 log = logging.getLogger(__name__)
 
@@ -36,22 +35,20 @@ class NoDetector:
 
 
 def read_keypoints(path: str | Path, size_hw: tuple[int, int], n_frames: int) -> Keypoints:
-    """Keypoints of a video of `n_frames`; frames after the file's last are without a person.
+    """Keypoints of a video of `n_frames`, each at the frame that its number names; frames that the file does not hold
+    are without a person.
 
     Raises InputError when the file holds more frames than the video, or is not readable.
     """
-    found = load_keypoints_json(path, size_hw)
-    if len(found) > n_frames:
-        raise InputError(f"{path} holds {len(found)} frames, the video {n_frames}: they are not of the same video.")
-    missing = n_frames - len(found)
-    if missing:
-        log.warning("%s ends %d frames before the video; nobody is taken to be in them.", path, missing)
-    return Keypoints(
-        torch.cat([found.xy, torch.zeros(missing, 133, 2)]),
-        torch.cat([found.score, torch.zeros(missing, 133)]),
-        torch.cat([found.valid, torch.zeros(missing, dtype=torch.bool)]),
-        size_hw,
-    )
+    found = load_keypoints_json(path, size_hw, n_frames)
+    seen = torch.nonzero(found.valid)[:, 0]
+    before, after = int(seen[0]), n_frames - 1 - int(seen[-1])
+    if before or after:
+        log.warning(
+            "%s shows the person from frame %d to %d of 0 to %d; nobody is taken to be in the others.",
+            path, before, n_frames - 1 - after, n_frames - 1,
+        )  # fmt: skip
+    return found
 
 
 def laid_over(imported: Keypoints, detected: Keypoints) -> tuple[Keypoints, Bool[Tensor, " frames"]]:

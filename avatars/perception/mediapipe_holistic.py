@@ -22,7 +22,7 @@ import numpy as np
 
 from avatars.errors import BackendMissing
 from avatars.perception.containers import FACE, LEFT_HAND, N_KEYPOINTS, RIGHT_HAND, Detection
-from avatars.perception.masks import refine_mask
+from avatars.perception.mask_edges import refine_mask
 
 VERSION = "0.10.21"
 LONG_SIDE = 1280

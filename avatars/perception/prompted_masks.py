@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from avatars.perception.backends import WholeBodyDetector
 from avatars.perception.containers import BODY, Detection, Keypoints
+from avatars.perception.detector import WholeBodyDetector
 from avatars.perception.top_down import person_box
 
 log = logging.getLogger(__name__)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+from typing import Any
 
 import numpy as np
 
@@ -48,7 +49,7 @@ class RtmlibModel:
         del session
         from rtmlib import RTMPose
 
-        self._pose = RTMPose(weights, model_input_size=self._size_wh, backend="onnxruntime", device=device)
+        self._pose: Any = RTMPose(weights, model_input_size=self._size_wh, backend="onnxruntime", device=device)
 
     def __call__(self, frames, boxes):
         """See `MMPoseModel`: same arrays, same meaning."""

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from avatars.perception.backends import WholeBodyDetector
 from avatars.perception.containers import N_KEYPOINTS, Detection
+from avatars.perception.detector import WholeBodyDetector
 
 CHUNK = 32
 """Frames held at a time."""

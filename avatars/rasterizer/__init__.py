@@ -8,11 +8,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ..camera import Camera
-from ..errors import InputError
-from ..gaussians import Gaussians
-from .render import Render
-from .scene import Scene
+from avatars.errors import InputError
+from avatars.geometry.camera import Camera
+from avatars.rasterizer.gaussians import Gaussians
+from avatars.rasterizer.render import Render
+from avatars.rasterizer.scene import Scene
 
 __all__ = ["PIXEL_VARIANCE", "Render", "rasterize"]
 
@@ -36,6 +36,9 @@ def rasterize(
     threads: int | None = None,
 ) -> Render:
     """Draw Gaussians as a camera sees them; keywords mean what they mean in `gsplat.rasterization`.
+
+    The many keywords stand side by side, in no container, because they are that function's: what calls gsplat can call
+    this.
 
     One default differs: `eps2d`, added to each Gaussian's variance on the image (px²), is 0.1 here and 0.3 there.
 
@@ -84,7 +87,7 @@ def _rasterized(scene: Scene, implementation: str, threads: int | None) -> Rende
     device = scene.gaussians.means.device.type
     name = device if implementation == "auto" else implementation
     if name == "reference":
-        from .reference import rasterize_reference
+        from avatars.rasterizer.reference import rasterize_reference
 
         return rasterize_reference(scene)
     if name not in ("cpu", "cuda"):
@@ -99,10 +102,10 @@ def _rasterized(scene: Scene, implementation: str, threads: int | None) -> Rende
             'implementation="reference".'
         )
     if name == "cuda":
-        from .cuda import rasterize_cuda
+        from avatars.rasterizer.cuda import rasterize_cuda
 
         return rasterize_cuda(scene)
-    from .cpu import rasterize_cpu
+    from avatars.rasterizer.cpu import rasterize_cpu
 
     return rasterize_cpu(scene, threads)
 

@@ -1,8 +1,7 @@
-"""Gaussians + camera -> image on the CPU: gives the tensors' memory to our C++ (csrc/) and gradients to autograd."""
+"""Gaussians + camera -> image on the CPU: gives the tensors to our C++ (csrc/) and gradients to autograd."""
 
 from __future__ import annotations
 
-import math
 from types import ModuleType
 from typing import Any
 
@@ -12,10 +11,11 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ..errors import BackendMissing, InputError
-from ..threads import kernel_threads
-from .render import Render
-from .scene import CULL_COSINE, Scene
+from avatars.errors import InputError
+from avatars.kernels.extension import empty, empty_bytes, extension, of_frame
+from avatars.kernels.threads import kernel_threads
+from avatars.rasterizer.render import Render
+from avatars.rasterizer.scene import CULL_COSINE, Scene
 
 _Tensors = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, "Tensor | None"]
 """means, quats, scales, opacities, colors, T_cam_world, K (all with a dimension of frames), background; contiguous."""
@@ -55,32 +55,18 @@ def frame_bytes(
             )
     out = empty_bytes((height, width, 3))
     rgb, alpha = render.rgb[frame].contiguous(), render.alpha[frame].contiguous()
-    places = (t.data_ptr() for t in (rgb, alpha, background))
-    extension().lay_over(*places, height * width, out.ctypes.data, kernel_threads())
+    extension().lay_over(rgb, alpha, background, out, kernel_threads())
     return out
-
-
-def extension() -> ModuleType:
-    """The compiled module, or BackendMissing with the command that builds it."""
-    try:
-        from . import _cpu  # pyright: ignore[reportAttributeAccessIssue]
-    except ImportError as error:
-        raise BackendMissing(
-            f"The CPU rasterizer is not built ({error}). Install the toolkit with `pip install .` in its repository, "
-            "or, to build it in place, run the commands at the top of CMakeLists.txt."
-        ) from error
-    return _cpu
 
 
 class _Rasterization(torch.autograd.Function):
     """One autograd node for all frames."""
 
     @staticmethod
-    def forward(ctx: Any, scene: Scene, threads: int, *inputs: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(ctx: Any, scene: Scene, threads: int, *inputs: Tensor | None) -> tuple[Tensor, ...]:
         cpu = extension()
         tensors: _Tensors = tuple(None if t is None else t.detach().contiguous() for t in inputs)  # type: ignore
         options = (
-            scene.channels,
             *scene.size_hw,
             scene.near_plane,
             scene.far_plane,
@@ -93,9 +79,9 @@ class _Rasterization(torch.autograd.Function):
         wants_gradient = any(ctx.needs_input_grad)
         drawings = [cpu.Drawing() for _ in range(scene.frames if wants_gradient else 1)]
         for frame in range(scene.frames):
-            addresses = [address_of(image, frame) for image in images]
+            planes = (image[frame] for image in images)
             drawing = drawings[frame % len(drawings)]
-            if not drawing.draw(_frame(cpu, tensors, options, frame), *addresses, threads):
+            if not drawing.draw(_frame(cpu, tensors, options, frame), *planes, threads):
                 scene.check_finite()
         if wants_gradient:
             ctx.set_materialize_grads(False)
@@ -113,51 +99,25 @@ class _Rasterization(torch.autograd.Function):
         gradients = [empty(t.shape) if w else None for t, w in zip(tensors[:5], wanted, strict=False)]
         pose = torch.empty(len(ctx.drawings), 3, 4) if wanted[5] else None
         for frame, drawing in enumerate(ctx.drawings):
-            places = [
-                part for g in gradients for part in (address_of(g, frame), frame > 0 and g is not None and len(g) == 1)
+            wanted_here = [
+                part for g in gradients for part in (of_frame(g, frame), frame > 0 and g is not None and len(g) == 1)
             ]
             drawing.backward(
                 _frame(cpu, tensors, ctx.options, frame),
-                *(address_of(image, frame) for image in images),
-                *(address_of(v, frame) for v in arriving),
-                *places,
-                address_of(pose, frame),
+                *(image[frame] for image in images),
+                *(of_frame(v, frame) for v in arriving),
+                *wanted_here,
+                of_frame(pose, frame),
                 ctx.threads,
             )
         background = _background_gradient(images[1], arriving[0]) if wanted[7] else None
         return None, None, *gradients, _pose_gradient(pose, tensors[5]), None, background
 
 
-def in_cpp(tensor: Tensor) -> bool:
-    """Whether our C++ can work on it; what lies on other devices is left to PyTorch."""
-    return tensor.device.type == "cpu"
-
-
-def empty(shape: tuple[int, ...]) -> Tensor:
-    """Like `torch.empty`, from memory that earlier calls' tensors gave back: new pages would cost a millisecond."""
-    return extension().floats(math.prod(shape)).view(shape)
-
-
-def empty_bytes(shape: tuple[int, ...]) -> UInt8[np.ndarray, ...]:
-    """Like `numpy.empty`, from the memory that `empty` takes."""
-    count = math.prod(shape)
-    return extension().floats(-(-count // 4)).numpy().view(np.uint8)[:count].reshape(shape)
-
-
-def address_of(tensor: Tensor | None, frame: int) -> int:
-    """Where a frame's values begin; 0 for no tensor. A tensor of one frame serves all."""
-    if tensor is None:
-        return 0
-    if frame == 0 or tensor.shape[0] == 1:
-        return tensor.data_ptr()
-    return tensor.data_ptr() + frame * tensor.stride(0) * 4
-
-
 def _frame(cpu: ModuleType, tensors: _Tensors, options: tuple, frame: int) -> Any:
     means, quats, scales, opacities, colors, T_cam_world, K, background = tensors
-    gaussians = (address_of(t, frame) for t in (means, quats, scales, opacities, colors))
-    place = 0 if background is None else background.data_ptr()
-    return cpu.Frame(*gaussians, place, address_of(K, frame), address_of(T_cam_world, frame), means.shape[1], *options)
+    gaussians = (of_frame(t, frame) for t in (means, quats, scales, opacities, colors))
+    return cpu.Frame(*gaussians, background, of_frame(K, frame), of_frame(T_cam_world, frame), *options)
 
 
 def _pose_gradient(pose: Tensor | None, T_cam_world: Tensor) -> Tensor | None:

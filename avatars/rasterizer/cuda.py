@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from ..errors import BackendMissing, InputError
-from .reference import faces_camera
-from .render import Render
-from .scene import Scene
+from avatars.errors import BackendMissing, InputError
+from avatars.rasterizer.reference import faces_camera
+from avatars.rasterizer.render import Render
+from avatars.rasterizer.scene import Scene
 
 _GSPLAT_ALPHA_THRESHOLD = 1.0 / 255.0
 
@@ -42,7 +44,7 @@ def rasterize_cuda(scene: Scene) -> Render:
     return Render(rgb, alpha, torch.where(alpha > 0, depth_m, torch.inf))
 
 
-def gsplat_arguments(scene: Scene) -> dict[str, object]:
+def gsplat_arguments(scene: Scene) -> dict[str, Any]:
     """The keywords of `gsplat.rasterization` (1.5): frames are its batch dimension, each seen by one camera."""
     height, width = scene.size_hw
     g = scene.gaussians

@@ -14,10 +14,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ..gaussians import Gaussians
-from ..rotations import matrix_from_quaternion
-from .render import Render
-from .scene import CULL_COSINE, MAX_ALPHA, MIN_TRANSMITTANCE, Scene
+from avatars.geometry.rotations import matrix_from_quaternion
+from avatars.rasterizer.gaussians import Gaussians
+from avatars.rasterizer.render import Render
+from avatars.rasterizer.scene import CULL_COSINE, MAX_ALPHA, MIN_TRANSMITTANCE, Scene
 
 _PAIRS_AT_ONCE = 1 << 22
 """Pixel-Gaussian pairs evaluated together; bounds the memory."""
@@ -62,7 +62,7 @@ def project(
 
 
 def _rasterize_frame(scene: Scene, frame: int) -> tuple[Tensor, Tensor, Tensor]:
-    gaussians = _frame_of(scene.gaussians, frame)
+    gaussians = scene.gaussians.frame(frame)
     K, T = scene.K[frame % len(scene.K)], scene.T_cam_world[frame % len(scene.T_cam_world)]
     gaussians = gaussians[_front_to_back(scene, gaussians, T)]
     centers, conics, z = project(gaussians, K, T, scene.size_hw, scene.eps2d)
@@ -120,14 +120,6 @@ def faces_camera(
     sight = means - eye
     away = (matrix_from_quaternion(quats)[..., 2] * sight).sum(-1)
     return away <= CULL_COSINE * sight.norm(dim=-1)
-
-
-def _frame_of(gaussians: Gaussians, frame: int) -> Gaussians:
-    def of(tensor: Tensor) -> Tensor:
-        return tensor[frame % len(tensor)]
-
-    g = gaussians
-    return Gaussians(of(g.means), of(g.quats), of(g.scales), of(g.opacities), of(g.colors))
 
 
 def _pixel_centers(size_hw: tuple[int, int], like: Tensor) -> Float[Tensor, "pixels 2"]:

@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..camera import Camera
-from ..errors import InputError
-from ..gaussians import Gaussians
+from avatars.errors import InputError
+from avatars.geometry.camera import Camera
+from avatars.rasterizer.gaussians import Gaussians
 
 MAX_ALPHA = 0.999
 """No single Gaussian covers more than this (gsplat's limit), so that 1 - alpha can be divided by."""
@@ -30,8 +30,8 @@ class Scene:
 
     gaussians: Gaussians
     """Every field has a leading dimension of `frames`, or of 1 where all frames share it."""
-    K: Float[Tensor, "frames_or_1 3 3"]
-    T_cam_world: Float[Tensor, "frames_or_1 4 4"]
+    K: Float[Tensor, "#frames 3 3"]
+    T_cam_world: Float[Tensor, "#frames 4 4"]
     size_hw: tuple[int, int]
     background: Float[Tensor, " channels"] | None
     frames: int

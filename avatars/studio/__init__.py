@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from avatars.studio.actions import ACTIONS, Act, act, turn
-    from avatars.studio.capture import Capture, Truth, camera_for, capture, film, perform_action, sample_capture
+    from avatars.studio.capture import (
+        Capture,
+        Filming,
+        Truth,
+        Variety,
+        camera_for,
+        capture,
+        film,
+        perform_action,
+        sample_capture,
+    )
     from avatars.studio.keyframes import Manner
     from avatars.studio.people import Person
     from avatars.studio.rooms import Room
@@ -14,11 +24,12 @@ if TYPE_CHECKING:
 _HOMES = {
     "ACTIONS": "actions", "Act": "actions", "act": "actions", "turn": "actions", "Manner": "keyframes",
     "Person": "people", "Room": "rooms", "Capture": "capture", "Truth": "capture", "camera_for": "capture",
+    "Filming": "capture", "Variety": "capture",
     "film": "capture", "perform_action": "capture", "sample_capture": "capture",
 }  # fmt: skip
 __all__ = [
-    "ACTIONS", "Act", "Capture", "Manner", "Person", "Room", "Truth", "act", "camera_for", "capture", "film",
-    "perform_action", "sample_capture", "turn",
+    "ACTIONS", "Act", "Capture", "Filming", "Manner", "Person", "Room", "Truth", "Variety", "act", "camera_for",
+    "capture", "film", "perform_action", "sample_capture", "turn",
 ]  # fmt: skip
 
 

@@ -24,11 +24,11 @@ class StudioCommand:
     """Keep the person's depth per frame."""
 
     def run(self) -> None:
-        from avatars.studio.capture import sample_capture
+        from avatars.studio.capture import Filming, sample_capture
 
         done = sample_capture(
             self.out, seed=self.seed, action=self.action, size_hw=(self.size, self.size), frames=self.frames,
-            keep_depth=self.depth, show_progress=True,
+            filming=Filming(keep_depth=self.depth, show_progress=True),
         )  # fmt: skip
         print(done.video)
 

@@ -14,9 +14,9 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from avatars.body import Body
+from avatars.body.motion import Motion
 from avatars.errors import InputError
-from avatars.motion import Motion
-from avatars.rotations import axis_angle_from_matrix
+from avatars.geometry.rotations import axis_angle_from_matrix
 from avatars.studio.keyframes import (
     BACK,
     DOWN,
@@ -155,11 +155,11 @@ def _hands_on_thighs(pose: Pose, rig: Rig, by: Manner, *, share: float) -> Pose:
     above = unit(np.array(UP) - along[1] * along)
     spot = hip + share * (knee - hip) + (rig.thigh_m + 0.015) * above
     in_pelvis = rotations[0, 0].T @ np.stack([-above, along], -1)
-    palm, fingers = (tuple(map(float, direction)) for direction in in_pelvis.T)
+    to, palm, fingers = ((float(x), float(y), float(z)) for x, y, z in (spot, *in_pelvis.T))
     hand = Arm(
         mark="ground",
         point="palm",
-        to=tuple(map(float, spot)),
+        to=to,
         palm=palm,
         fingers=fingers,
         elbow=(0.7, -0.3, -1),

@@ -11,17 +11,18 @@ import numpy as np
 import torch
 
 from avatars.body import Body
-from avatars.camera import Camera
-from avatars.clean_plate import ShadedRooms
+from avatars.body.motion import Motion
 from avatars.errors import InputError
-from avatars.files import atomic_path, read_json, require_fresh_folder, write_json
-from avatars.motion import Motion
-from avatars.progress import progress as with_progress
+from avatars.geometry.camera import Camera
+from avatars.io.clean_plate import ShadedRooms
+from avatars.io.files import atomic_path, read_json, require_fresh_folder, write_json
+from avatars.io.progress import progress as with_progress
+from avatars.io.video import VideoWriter
 from avatars.studio.actions import Act, act, turn
 from avatars.studio.people import Person
+from avatars.studio.plates import plate_of
 from avatars.studio.raycast import Plate, Shot, Studio, developed
 from avatars.studio.rooms import Room, stool
-from avatars.video import VideoWriter
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +129,24 @@ def camera_for(
     return camera
 
 
+@dataclass(frozen=True, slots=True)
+class Filming:
+    """How a camera films, and what is kept of a capture."""
+
+    samples: int = 2
+    """This many squared rays per pixel hit the person."""
+    noise: float = 1.0
+    """Of the sensor, times a phone's; 0 for none."""
+    threads: int = 2
+    """Frames photographed at a time; the pixels are the same for any number."""
+    crf: int = 18
+    """Of the video's compression."""
+    keep_depth: bool = False
+    rooms_every: int = 0
+    """Keep the room with the person's shadow, and the frame without noise, of every so many frames; 0 for none."""
+    show_progress: bool = False
+
+
 def capture(
     person: Person,
     performance: Act,
@@ -135,41 +154,36 @@ def capture(
     camera: Camera,
     folder: str | Path,
     *,
-    samples: int = 2,
-    noise: float = 1.0,
-    keep_depth: bool = False,
     seed: int = 0,
-    threads: int = 2,
-    crf: int = 18,
-    show_progress: bool = False,
-    rooms_every: int = 0,
+    filming: Filming | None = None,
 ) -> Capture:
     """Film a performance: write `capture.mp4` and its truth to `folder`, which must not exist or be empty.
 
-    `samples` squared rays per pixel hit the person; `noise` scales the sensor's noise (0 none). The truth is
-    `motion.npz`, `camera.json`, `truth.npz`, `background.png`, `background_depth.npy`, `person.json` and, with
-    `keep_depth`, `depth.npz`, and with `rooms_every`, `rooms.npz`: every so many frames, from the middle of the first
-    so many, the room with the person's shadow but without the person, and that frame without noise.
+    `seed` is the noise's. The truth is `motion.npz`, `camera.json`, `truth.npz`, `background.png`,
+    `background_depth.npy`, `person.json` and, with `keep_depth`, `depth.npz`, and with `rooms_every`, `rooms.npz`:
+    every so many frames, from the middle of the first so many, the room with the person's shadow but without the
+    person, and that frame without noise.
     Raises InputError when the folder is not empty.
     """
+    filming = filming or Filming()
     folder = require_fresh_folder(folder, what="A capture")
     folder.mkdir(parents=True, exist_ok=True)
     motion = performance.motion
     room = furnished(room, performance)
-    plate = room.plate(camera)
+    plate = plate_of(room, camera)
     masks = np.zeros((len(motion), *camera.size_hw), np.uint8)
-    depth = np.full((len(motion), *camera.size_hw), np.inf, np.float16) if keep_depth else None
-    shots = film(person, motion, room, plate, camera, samples=samples, noise=noise, seed=seed, threads=threads)
-    if show_progress:
+    depth = np.full((len(motion), *camera.size_hw), np.inf, np.float16) if filming.keep_depth else None
+    shots = film(person, motion, room, plate, camera, seed=seed, filming=filming)
+    if filming.show_progress:
         shots = with_progress(shots, f"Filming {performance.action}", len(motion))
-    with VideoWriter(folder / "capture.mp4", fps=motion.fps, crf=crf, threads=1) as writer:
+    with VideoWriter(folder / "capture.mp4", fps=motion.fps, crf=filming.crf, threads=1) as writer:
         for index, shot in enumerate(shots):
             writer.write(shot.rgb, float(motion.times_s[index]))
             masks[index] = shot.mask
             if depth is not None:
                 depth[index] = np.where(shot.mask > 0, shot.depth_m, np.inf)
-    if rooms_every:
-        frames = list(range(rooms_every // 2, len(motion), rooms_every))
+    if (every := filming.rooms_every) > 0:
+        frames = list(range(every // 2, len(motion), every))
         film_rooms(person, motion, room, plate, camera, frames).save(folder / "rooms.npz")
     _write_truth(folder, person, performance, camera, plate, masks, depth)
     return Capture(folder)
@@ -196,19 +210,25 @@ def furnished(room: Room, performance: Act) -> Room:
 
 
 def film(
-    person: Person, motion: Motion, room: Room, plate: Plate, camera: Camera,
-    *, samples: int = 2, noise: float = 1.0, seed: int = 0, threads: int = 2,
-) -> Iterator[Shot]:  # fmt: skip
-    """Photograph every frame of a motion in order, several frames at a time on `threads` threads."""
+    person: Person,
+    motion: Motion,
+    room: Room,
+    plate: Plate,
+    camera: Camera,
+    *,
+    seed: int = 0,
+    filming: Filming | None = None,
+) -> Iterator[Shot]:
+    """Photograph every frame of a motion in order, several frames at a time on the filming's threads."""
     if motion.body_sha256 != person.body.sha256:
         theirs, ours = motion.body_sha256[:12], person.body.sha256[:12]
         raise InputError(f"Motion {motion.name!r} belongs to body {theirs}, the person to {ours}.")
-    surface = person.surface
+    filming = filming or Filming()
+    surface, threads = person.surface, filming.threads
     with torch.no_grad():
         A = person.body.pose_motion(motion).A_world_rest.double().numpy()
-    studios = [
-        Studio(surface, plate, camera, room.light, samples=samples, noise=noise, seed=seed) for _ in range(threads)
-    ]
+    how = {"samples": filming.samples, "noise": filming.noise, "seed": seed}
+    studios = [Studio(surface, plate, camera, room.light, **how) for _ in range(threads)]
 
     def shoot(studio: Studio, index: int) -> Shot:
         return studio.shoot(surface.posed(A[index]), index)
@@ -259,6 +279,20 @@ def _write_truth(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Variety:
+    """What of a sampled capture differs from what its seed alone gives."""
+
+    room_seed: int | None = None
+    camera_seed: int | None = None
+    take: int = 0
+    """Which of a person's performances of an action."""
+    azimuth_deg: float = 0.0
+    """How far the camera stands around the person."""
+    fps: float | None = None
+    """None: 18 for a turn, 30 for actions."""
+
+
 def sample_capture(
     folder: str | Path,
     *,
@@ -266,43 +300,25 @@ def sample_capture(
     action: str = "turn",
     size_hw: tuple[int, int] = (512, 512),
     frames: int = 324,
-    fps: float | None = None,
-    room_seed: int | None = None,
-    camera_seed: int | None = None,
-    take: int = 0,
-    azimuth_deg: float = 0.0,
     body: Body | None = None,
-    keep_depth: bool = False,
-    noise: float = 1.0,
-    show_progress: bool = False,
-    rooms_every: int = 0,
+    variety: Variety | None = None,
+    filming: Filming | None = None,
 ) -> Capture:
     """A whole capture from a seed: person `seed` does `action` in a sampled room before a sampled camera.
 
-    `frames` counts for "turn" alone; an action lasts as long as it takes. Rates: 18 for a turn, 30 for actions.
+    `frames` counts for "turn" alone; an action lasts as long as it takes.
     """
-    person = Person.sample(seed, body)
-    performance = perform_action(person, action, frames=frames, fps=fps, take=take)
+    variety, person = variety or Variety(), Person.sample(seed, body)
+    performance = perform_action(person, action, frames=frames, fps=variety.fps, take=variety.take)
     camera = camera_for(
         performance.motion,
         person.body,
-        seed=seed if camera_seed is None else camera_seed,
+        seed=seed if variety.camera_seed is None else variety.camera_seed,
         size_hw=size_hw,
-        azimuth_deg=azimuth_deg,
+        azimuth_deg=variety.azimuth_deg,
     )
-    room = Room.sample(seed if room_seed is None else room_seed)
-    return capture(
-        person,
-        performance,
-        room,
-        camera,
-        folder,
-        seed=seed,
-        keep_depth=keep_depth,
-        noise=noise,
-        show_progress=show_progress,
-        rooms_every=rooms_every,
-    )
+    room = Room.sample(seed if variety.room_seed is None else variety.room_seed)
+    return capture(person, performance, room, camera, folder, seed=seed, filming=filming)
 
 
 def perform_action(person: Person, action: str, *, frames: int = 324, fps: float | None = None, take: int = 0) -> Act:

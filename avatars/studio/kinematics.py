@@ -12,7 +12,8 @@ from functools import cached_property
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from avatars.body import JOINT_NAMES, KEYPOINT_NAMES_133, Body
+from avatars.body import Body
+from avatars.body.layout import JOINT_NAMES, KEYPOINT_NAMES_133
 
 MIRROR = np.diag([-1.0, 1.0, 1.0])
 J = {name: index for index, name in enumerate(JOINT_NAMES)}

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from avatars.body import Body
+from avatars.body import Body, load_body
 from avatars.studio.clothes import Wardrobe, bare_skin, dress
 from avatars.studio.figure import Figure
 from avatars.studio.hair import HAIR_STYLES, Hair
@@ -43,7 +43,7 @@ class Person:
     @staticmethod
     def sample(seed: int, body: Body | None = None) -> Person:
         """A person drawn from `seed`: sex, age, weight, height, proportions, skin, hair, clothes and manner."""
-        body = body or Body.load()
+        body = body or load_body()
         rng = np.random.default_rng([seed, 31])
         phenotype = sample_phenotype(rng)
         betas = betas_of(phenotype, body)
@@ -114,7 +114,7 @@ def sample_phenotype(rng: np.random.Generator) -> dict[str, float]:
 
 def betas_of(phenotype: dict[str, float], body: Body) -> np.ndarray:
     """The body's betas that come nearest to an Anny phenotype, drawn in where they are far out."""
-    from avatars.default_body import phenotype_vertices, project_shape
+    from avatars.body.default_body import phenotype_vertices, project_shape
 
     betas = project_shape(phenotype_vertices(phenotype), body.n_betas)
     return np.clip(betas, -3.0, 3.0).astype(np.float32)

@@ -1,3 +1,5 @@
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false, reportOperatorIssue=false
+# Warp reads the annotations of kernels itself and builds their types when they are launched: no checker knows them.
 """The empty room as a photograph: rays from the camera, procedural colors, light from the lamp and from all around."""
 
 from __future__ import annotations
@@ -8,10 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import warp as wp
 
-from avatars.camera import Camera
+from avatars.geometry.camera import Camera
+from avatars.geometry.color import linear_array_from_srgb
 from avatars.studio.patterns import cloudy
 from avatars.studio.raycast import EPSILON_M, Plate, launch, open_sky, sky_directions, vec3s
-from avatars.studio.surface import linear_from_srgb
 
 if TYPE_CHECKING:
     from avatars.studio.rooms import Room
@@ -68,16 +70,17 @@ def _cast_room(
 
 @wp.kernel
 def _open_room(
-    mesh: wp.uint64, points: wp.array(dtype=wp.vec3), normals: wp.array(dtype=wp.vec3), lamp: wp.vec3, radius: float,
+    mesh: wp.uint64, points: wp.array(dtype=wp.vec3), normals: wp.array(dtype=wp.vec3), lamp: wp.vec4,
     sky: wp.array(dtype=wp.vec3), count: int, seed: int, out: wp.array(dtype=wp.vec2),
 ):  # fmt: skip
+    """How open each point is to the lamp (place, radius) and to the sky."""
     i = wp.tid()
     n = normals[i]
     start = points[i] + n * EPSILON_M
     state = wp.rand_init(seed, i)
     free = float(0.0)  # noqa: UP018 (warp needs a variable)
     for _ in range(count):
-        target = lamp + wp.sample_unit_sphere(state) * radius
+        target = wp.vec3(lamp[0], lamp[1], lamp[2]) + wp.sample_unit_sphere(state) * lamp[3]
         offset = target - start
         distance = wp.length(offset)
         q = wp.mesh_query_ray(mesh, start, offset / distance, distance)
@@ -138,7 +141,7 @@ class _Scene:
         out = wp.zeros(len(hit.points), dtype=wp.vec2, device="cpu")
         launch(
             _open_room, len(hit.points),
-            [self.mesh.id, vec3s(hit.points), vec3s(hit.normals), wp.vec3(*room.lamp_m), room.lamp_radius_m,
+            [self.mesh.id, vec3s(hit.points), vec3s(hit.normals), wp.vec4(*room.lamp_m, room.lamp_radius_m),
              vec3s(sky_directions(12)), 10, room.seed, out],
         )  # fmt: skip
         values = out.numpy().reshape(*hit.size_hw, 2).astype(np.float64)
@@ -155,7 +158,7 @@ class _Scene:
             if len(here):
                 c, s = np.cos(np.radians(piece.yaw_deg)), np.sin(np.radians(piece.yaw_deg))
                 R = np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]])  # patterns follow the part's own axes
-                color[here] = linear_from_srgb(piece.paint(hit.points[here] @ R, hit.normals[here] @ R))
+                color[here] = linear_array_from_srgb(piece.paint(hit.points[here] @ R, hit.normals[here] @ R))
                 glow[here] = piece.glow * color[here]
         sky = np.flatnonzero(hit.part < 0)
         glow[sky] = _sky(hit.directions[sky], room.seed)

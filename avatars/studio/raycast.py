@@ -1,3 +1,6 @@
+# pyright: reportArgumentType=false, reportAssignmentType=false, reportAttributeAccessIssue=false, reportCallIssue=false
+# pyright: reportGeneralTypeIssues=false, reportIndexIssue=false, reportOperatorIssue=false
+# Warp reads the annotations of kernels itself and builds their types when they are launched: no checker knows them.
 """A ray caster on the CPU: a posed mesh in front of a still room, with soft shadows and anti-aliased edges, to pixels.
 
 Built on warp's bounding volume hierarchies, independent of `avatars.rasterizer`: nothing is judged by itself.
@@ -11,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 import warp as wp
 
-from avatars.camera import Camera
+from avatars.geometry.camera import Camera
+from avatars.geometry.color import srgb_array_from_linear
 from avatars.studio.surface import Surface
 
 wp.config.log_level = getattr(wp, "LOG_ERROR", wp.config.log_level)  # not that CUDA is absent
@@ -85,6 +89,56 @@ class FloorPatch:
     n: int
 
 
+@wp.struct
+class Figure:
+    """A posed surface in the kernels: its triangles, and by vertex, triangle or texel what is seen of them."""
+
+    mesh: wp.uint64
+    points: wp.array(dtype=wp.vec3)
+    normals: wp.array(dtype=wp.vec3)
+    openness: wp.array(dtype=wp.vec2)
+    """Of each vertex to the key light and to the sky."""
+    faces: wp.array2d(dtype=int)
+    texels: wp.array(dtype=wp.vec3)
+    first_texel: wp.array(dtype=int)
+    resolution: wp.array(dtype=int)
+    finish: wp.array(dtype=wp.vec2)
+    """Gloss and wrap of each triangle."""
+
+
+@wp.struct
+class Rays:
+    """Directions to lights in the kernels."""
+
+    key: wp.array(dtype=wp.vec3)
+    """To the key light."""
+    sky: wp.array(dtype=wp.vec3)
+    """About +Z, weighted by the cosine."""
+    sky_reach: float
+
+
+@wp.struct
+class Backdrop:
+    """`Plate` in the kernels, and the light that the person leaves on its floor."""
+
+    key: wp.array2d(dtype=wp.vec3)
+    ambient: wp.array2d(dtype=wp.vec3)
+    depth: wp.array2d(dtype=float)
+    is_floor: wp.array2d(dtype=wp.uint8)
+    patch: FloorPatch
+    floor: wp.array2d(dtype=wp.vec2)
+
+
+@wp.struct
+class Exposure:
+    """What a frame becomes."""
+
+    rgb: wp.array2d(dtype=wp.vec3)
+    """Linear light."""
+    coverage: wp.array2d(dtype=float)
+    depth: wp.array2d(dtype=float)
+
+
 def eye_of(camera: Camera) -> Eye:
     """The camera for the kernels."""
     K, T = camera.K.numpy(), camera.T_cam_world.numpy()
@@ -149,27 +203,18 @@ def open_sky(
 
 
 @wp.kernel
-def light_points(
-    mesh: wp.uint64,
-    points: wp.array(dtype=wp.vec3),
-    normals: wp.array(dtype=wp.vec3),
-    viewer: wp.vec3,
-    key: wp.array(dtype=wp.vec3),
-    sky: wp.array(dtype=wp.vec3),
-    sky_reach: float,
-    both_sides: int,
-    out: wp.array(dtype=wp.vec2),
-):
+def light_points(figure: Figure, viewer: wp.vec3, rays: Rays):
     """How open (in [0, 1]) each point is to the key light and to the sky; those out of sight are skipped."""
     i = wp.tid()
-    p = points[i]
-    n = normals[i]
-    if both_sides == 0 and wp.dot(n, wp.normalize(viewer - p)) < -0.2:
-        out[i] = wp.vec2(1.0, 1.0)
+    p = figure.points[i]
+    n = figure.normals[i]
+    if wp.dot(n, wp.normalize(viewer - p)) < -0.2:
+        figure.openness[i] = wp.vec2(1.0, 1.0)
         return
     start = p + n * EPSILON_M
-    out[i] = wp.vec2(
-        open_share(mesh, start, n, key, key.shape[0], REACH_M), open_sky(mesh, start, n, sky, sky.shape[0], sky_reach)
+    figure.openness[i] = wp.vec2(
+        open_share(figure.mesh, start, n, rays.key, rays.key.shape[0], REACH_M),
+        open_sky(figure.mesh, start, n, rays.sky, rays.sky.shape[0], rays.sky_reach),
     )
 
 
@@ -245,39 +290,39 @@ def shade(
     return wp.cw_mul(albedo, lamp.key_rgb * key + ambient) + lamp.key_rgb * sheen
 
 
+@wp.func
+def color_at(figure: Figure, q: wp.MeshQueryRay, ray: wp.vec3, lamp: Lamp) -> wp.vec3:
+    """Linear light from where a ray (any length) meets the figure, toward its start."""
+    b0 = q.u
+    b1 = q.v
+    b2 = 1.0 - b0 - b1
+    f = q.face
+    i0 = figure.faces[f, 0]
+    i1 = figure.faces[f, 1]
+    i2 = figure.faces[f, 2]
+    n = wp.normalize(figure.normals[i0] * b0 + figure.normals[i1] * b1 + figure.normals[i2] * b2)
+    if wp.dot(n, ray) > 0.0 and wp.dot(q.normal, ray) > 0.0:
+        n = -n  # inside of a sleeve or hem
+    o = figure.openness[i0] * b0 + figure.openness[i1] * b1 + figure.openness[i2] * b2
+    albedo = mesh_color(figure.texels, figure.first_texel[f], figure.resolution[f], b1, b2)
+    return shade(albedo, n, -ray / wp.length(ray), o, figure.finish[f][0], figure.finish[f][1], lamp)
+
+
+@wp.func
+def behind(room: Backdrop, eye: Eye, row: int, column: int) -> wp.vec3:
+    """Linear light from the room, with the person's shadow on its floor."""
+    light = wp.vec2(1.0, 1.0)
+    if room.is_floor[row, column] > wp.uint8(0):
+        d = ray_through(eye, float(column) + 0.5, float(row) + 0.5)
+        p = eye.place + d * room.depth[row, column]
+        light = floor_light(room.patch, room.floor, p[0], p[2])
+    return room.key[row, column] * light[0] + room.ambient[row, column] * light[1]
+
+
 @wp.kernel
-def photograph(
-    mesh: wp.uint64,
-    faces: wp.array2d(dtype=int),
-    normals: wp.array(dtype=wp.vec3),
-    openness: wp.array(dtype=wp.vec2),
-    texels: wp.array(dtype=wp.vec3),
-    first_texel: wp.array(dtype=int),
-    resolution: wp.array(dtype=int),
-    finish: wp.array(dtype=wp.vec2),
-    eye: Eye,
-    lamp: Lamp,
-    box: wp.vec4i,
-    samples: int,
-    room_key: wp.array2d(dtype=wp.vec3),
-    room_ambient: wp.array2d(dtype=wp.vec3),
-    room_depth: wp.array2d(dtype=float),
-    is_floor: wp.array2d(dtype=wp.uint8),
-    patch: FloorPatch,
-    floor: wp.array2d(dtype=wp.vec2),
-    rgb: wp.array2d(dtype=wp.vec3),
-    coverage: wp.array2d(dtype=float),
-    depth: wp.array2d(dtype=float),
-):
+def photograph(figure: Figure, room: Backdrop, eye: Eye, lamp: Lamp, box: wp.vec4i, samples: int, out: Exposure):
     """One frame in linear light: the person over the room where nearer, their shadow, coverage and depth."""
     row, column = wp.tid()
-    room = room_depth[row, column]
-    light = wp.vec2(1.0, 1.0)
-    if is_floor[row, column] > wp.uint8(0):
-        d = ray_through(eye, float(column) + 0.5, float(row) + 0.5)
-        p = eye.place + d * room
-        light = floor_light(patch, floor, p[0], p[2])
-    behind = room_key[row, column] * light[0] + room_ambient[row, column] * light[1]
     total = wp.vec3(0.0, 0.0, 0.0)
     covered = float(0.0)  # noqa: UP018 (warp needs a variable)
     nearest = float(wp.inf)
@@ -287,27 +332,15 @@ def photograph(
             y = float(row) + (float(s / samples) + 0.5) / float(samples)
             d = ray_through(eye, x, y)
             length = wp.length(d)
-            q = wp.mesh_query_ray(mesh, eye.place, d / length, REACH_M)
-            if q.result and q.t / length < room:
-                b0 = q.u
-                b1 = q.v
-                b2 = 1.0 - b0 - b1
-                f = q.face
-                i0 = faces[f, 0]
-                i1 = faces[f, 1]
-                i2 = faces[f, 2]
-                n = wp.normalize(normals[i0] * b0 + normals[i1] * b1 + normals[i2] * b2)
-                if wp.dot(n, d) > 0.0 and wp.dot(q.normal, d) > 0.0:
-                    n = -n  # inside of a sleeve or hem
-                o = openness[i0] * b0 + openness[i1] * b1 + openness[i2] * b2
-                albedo = mesh_color(texels, first_texel[f], resolution[f], b1, b2)
-                total += shade(albedo, n, -d / length, o, finish[f][0], finish[f][1], lamp)
+            q = wp.mesh_query_ray(figure.mesh, eye.place, d / length, REACH_M)
+            if q.result and q.t / length < room.depth[row, column]:
+                total += color_at(figure, q, d, lamp)
                 covered += 1.0
                 nearest = wp.min(nearest, q.t / length)
     share = covered / float(samples * samples)
-    rgb[row, column] = total / float(samples * samples) + behind * (1.0 - share)
-    coverage[row, column] = share
-    depth[row, column] = nearest
+    out.rgb[row, column] = total / float(samples * samples) + behind(room, eye, row, column) * (1.0 - share)
+    out.coverage[row, column] = share
+    out.depth[row, column] = nearest
 
 
 CURVE_STEPS = 4096
@@ -318,8 +351,7 @@ def _display_curve() -> np.ndarray:
     """Bytes (CURVE_STEPS,) for linear light at squares of even steps up to 2: a shoulder, then sRGB."""
     linear = 2.0 * np.square(np.linspace(0.0, 1.0, CURVE_STEPS))
     linear = np.where(linear > 0.8, 0.8 + 0.2 * (1.0 - np.exp(-(linear - 0.8) / 0.2)), linear)
-    srgb = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * np.maximum(linear, 0.0031308) ** (1 / 2.4) - 0.055)
-    return np.clip(255.0 * srgb, 0.0, 255.0).astype(np.float32)
+    return np.clip(255.0 * srgb_array_from_linear(linear), 0.0, 255.0).astype(np.float32)
 
 
 @wp.kernel
@@ -376,6 +408,32 @@ class Shot:
     depth_m: np.ndarray
 
 
+def figure_of(surface: Surface, points: wp.array, mesh: wp.Mesh) -> Figure:
+    """A surface for the kernels, on a mesh of its points. It must be painted."""
+    paint = surface.paint
+    assert paint is not None, "a surface is painted before it is photographed"
+    figure = Figure()
+    figure.mesh, figure.points = mesh.id, points
+    figure.normals = wp.zeros_like(points)
+    figure.openness = wp.zeros(len(surface.rest), dtype=wp.vec2, device="cpu")
+    figure.faces = wp.array(np.ascontiguousarray(surface.faces, np.int32), dtype=int, device="cpu", ndim=2)
+    figure.texels = vec3s(paint.texels_linear)
+    figure.first_texel = wp.array(paint.first_texel.astype(np.int32), dtype=int, device="cpu")
+    figure.resolution = wp.array(paint.resolution.astype(np.int32), dtype=int, device="cpu")
+    figure.finish = wp.array(paint.finish.astype(np.float32), dtype=wp.vec2, device="cpu")
+    return figure
+
+
+def backdrop_of(plate: Plate) -> Backdrop:
+    """A plate for the kernels; nobody's shadow is on it yet."""
+    room = Backdrop()
+    room.key = wp.array(plate.key_linear.astype(np.float32), dtype=wp.vec3, device="cpu")
+    room.ambient = wp.array(plate.ambient_linear.astype(np.float32), dtype=wp.vec3, device="cpu")
+    room.depth = wp.array(plate.depth_m.astype(np.float32), dtype=float, device="cpu")
+    room.is_floor = wp.array(plate.is_floor.astype(np.uint8), dtype=wp.uint8, device="cpu")
+    return room
+
+
 class Studio:
     """One surface before one plate, seen by one still camera: `shoot` makes a frame of each pose."""
 
@@ -393,33 +451,23 @@ class Studio:
         self.surface, self.camera, self.size_hw = surface, camera, camera.size_hw
         self._samples, self._noise, self._seed = samples, noise, seed
         self._eye, self._lamp = eye_of(camera), lamp_of(light)
-        self._key, self._key_floor = vec3s(light.key_directions(3)), vec3s(light.key_directions(8))
-        self._sky, self._sky_floor = vec3s(sky_directions(4)), vec3s(sky_directions(8))
-        faces = np.ascontiguousarray(surface.faces, np.int32)
-        self._faces = wp.array(faces, dtype=int, device="cpu", ndim=2)
+        self._key_floor, self._sky_floor = vec3s(light.key_directions(8)), vec3s(sky_directions(8))
+        self._rays = Rays()
+        self._rays.key, self._rays.sky = vec3s(light.key_directions(3)), vec3s(sky_directions(4))
+        self._rays.sky_reach = SKY_REACH_M
         self._points = wp.zeros(len(surface.rest), dtype=wp.vec3, device="cpu")
-        self._normals = wp.zeros_like(self._points)
-        self._openness = wp.zeros(len(surface.rest), dtype=wp.vec2, device="cpu")
         self._points.numpy()[:] = surface.rest
-        self._mesh = wp.Mesh(self._points, wp.array(faces.reshape(-1), dtype=wp.int32, device="cpu"))
-        paint = surface.paint
-        assert paint is not None, "a surface is painted before it is photographed"
-        self._texels = vec3s(paint.texels_linear)
-        self._first = wp.array(paint.first_texel.astype(np.int32), dtype=int, device="cpu")
-        self._resolution = wp.array(paint.resolution.astype(np.int32), dtype=int, device="cpu")
-        self._finish = wp.array(paint.finish.astype(np.float32), dtype=wp.vec2, device="cpu")
-        height, width = self.size_hw
-        self._room_key = wp.array(plate.key_linear.astype(np.float32), dtype=wp.vec3, device="cpu")
-        self._room_ambient = wp.array(plate.ambient_linear.astype(np.float32), dtype=wp.vec3, device="cpu")
-        self._room_depth = wp.array(plate.depth_m.astype(np.float32), dtype=float, device="cpu")
-        self._is_floor = wp.array(plate.is_floor.astype(np.uint8), dtype=wp.uint8, device="cpu")
+        corners = np.ascontiguousarray(surface.faces, np.int32).reshape(-1)
+        self._mesh = wp.Mesh(self._points, wp.array(corners, dtype=wp.int32, device="cpu"))
+        self._figure, self._room = figure_of(surface, self._points, self._mesh), backdrop_of(plate)
         grain = np.random.default_rng(seed).standard_normal((GRAIN_SIDE, GRAIN_SIDE, 3)).astype(np.float32)
         self._grain = wp.array(grain, dtype=wp.vec3, device="cpu")
         self._curve = wp.array(_display_curve(), dtype=float, device="cpu")
-        self._rgb = wp.zeros((height, width), dtype=wp.vec3, device="cpu")
-        self._coverage = wp.zeros((height, width), dtype=float, device="cpu")
-        self._depth = wp.zeros((height, width), dtype=float, device="cpu")
-        self._bytes = wp.zeros((height, width, 3), dtype=wp.uint8, device="cpu")
+        self._exposure = Exposure()
+        self._exposure.rgb = wp.zeros(self.size_hw, dtype=wp.vec3, device="cpu")
+        self._exposure.coverage = wp.zeros(self.size_hw, dtype=float, device="cpu")
+        self._exposure.depth = wp.zeros(self.size_hw, dtype=float, device="cpu")
+        self._bytes = wp.zeros((*self.size_hw, 3), dtype=wp.uint8, device="cpu")
 
     def shoot(self, vertices: np.ndarray, index: int) -> Shot:
         """Photograph posed `vertices` (vertices, 3) m; `index` is the frame's number, which seeds its noise."""
@@ -433,28 +481,18 @@ class Studio:
 
     def _photograph(self, vertices: np.ndarray, box: wp.vec4i) -> None:
         self._points.numpy()[:] = vertices
-        self._normals.numpy()[:] = self.surface.normals(vertices)
+        self._figure.normals.numpy()[:] = self.surface.normals(vertices)
         self._mesh.refit()
-        launch(
-            light_points, len(vertices),
-            [self._mesh.id, self._points, self._normals, self._eye.place, self._key, self._sky, SKY_REACH_M, 0,
-             self._openness],
-        )  # fmt: skip
-        patch, floor = self._shaded_floor(vertices)
-        launch(
-            photograph, self.size_hw,
-            [
-                self._mesh.id, self._faces, self._normals, self._openness, self._texels, self._first, self._resolution,
-                self._finish, self._eye, self._lamp, box, self._samples, self._room_key,
-                self._room_ambient, self._room_depth, self._is_floor, patch, floor, self._rgb, self._coverage,
-                self._depth,
-            ],
-        )  # fmt: skip
+        launch(light_points, len(vertices), [self._figure, self._eye.place, self._rays])
+        self._room.patch, self._room.floor = self._shaded_floor(vertices)
+        seen = [self._figure, self._room, self._eye, self._lamp, box, self._samples, self._exposure]
+        launch(photograph, self.size_hw, seen)
 
     def _developed(self, noise: float, noise_seed: int) -> Shot:
-        launch(develop, self.size_hw, [self._rgb, self._curve, self._grain, noise, noise_seed, self._bytes])
-        mask = np.rint(self._coverage.numpy() * 255).astype(np.uint8)
-        return Shot(self._bytes.numpy().copy(), mask, self._depth.numpy().copy())
+        film = self._exposure
+        launch(develop, self.size_hw, [film.rgb, self._curve, self._grain, noise, noise_seed, self._bytes])
+        mask = np.rint(film.coverage.numpy() * 255).astype(np.uint8)
+        return Shot(self._bytes.numpy().copy(), mask, film.depth.numpy().copy())
 
     def _shaded_floor(self, vertices: np.ndarray) -> tuple[FloorPatch, wp.array]:
         patch = FloorPatch()

@@ -11,9 +11,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from avatars.camera import Camera
 from avatars.studio.patterns import Palette, Pattern, emblem, plain, stripes, tiles, wood
-from avatars.studio.raycast import Light, Plate
+from avatars.studio.raycast import Light
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,12 +174,6 @@ class Room:
     def with_parts(self, parts: list[Part]) -> Room:
         """The room with more in it."""
         return replace(self, parts=(*self.parts, *parts))
-
-    def plate(self, camera: Camera, *, samples: int = 2) -> Plate:
-        """The empty room seen by a still camera, with exact depth; `samples` squared rays per pixel."""
-        from avatars.studio.plates import plate_of
-
-        return plate_of(self, camera, samples=samples)
 
 
 def _indoors(rng: np.random.Generator, seed: int) -> Room:

@@ -9,6 +9,8 @@ from functools import cached_property
 import numpy as np
 from scipy import sparse
 
+from avatars.geometry.color import linear_array_from_srgb
+
 Painter = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """Rest points (n, 3) and normals (n, 3) to sRGB colors (n, 3) in [0, 1]."""
 
@@ -128,7 +130,7 @@ class Surface:
             where = first[faces][:, None] + np.arange(len(grid))
             points[where] = np.einsum("gk,fkc->fgc", grid, corners[faces])
             directions[where] = np.einsum("gk,fkc->fgc", grid, normals[faces])
-        colors = linear_from_srgb(np.clip(color(points, directions), 0.0, 1.0))
+        colors = linear_array_from_srgb(np.clip(color(points, directions), 0.0, 1.0))
         finish = np.broadcast_to(np.array([gloss, wrap]), (len(self.faces), 2))
         return replace(self, paint=Paint(colors, first, resolution, finish))
 
@@ -152,8 +154,3 @@ class Surface:
     @cached_property
     def _single(self) -> tuple[np.ndarray, np.ndarray]:
         return self.weights.astype(np.float32), self.rest.astype(np.float32)
-
-
-def linear_from_srgb(srgb: np.ndarray) -> np.ndarray:
-    """Display-referred sRGB in [0, 1] to linear light (IEC 61966-2-1)."""
-    return np.where(srgb <= 0.04045, srgb / 12.92, ((np.maximum(srgb, 0.04045) + 0.055) / 1.055) ** 2.4)

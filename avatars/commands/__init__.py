@@ -1,0 +1,1 @@
+"""The `avatars` command line, one file per command."""

@@ -1,0 +1,1 @@
+"""Cameras, rotations, colors, room axes: what knows nothing of people."""

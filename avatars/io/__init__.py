@@ -1,0 +1,1 @@
+"""Videos, masks and files in and out; progress and working folders."""

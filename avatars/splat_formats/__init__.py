@@ -1,0 +1,1 @@
+"""Gaussians as files that other programs open: 3DGS PLY, .splat, glTF."""

@@ -1,0 +1,9 @@
+from compose.places.light import PlaceLight as PlaceLight
+from compose.places.place_folder import open_place as open_place
+from compose.places.place_view import Background as Background
+from compose.places.place_view import PlaceView as PlaceView
+from compose.preparation.hints import PlaceHints as PlaceHints
+from compose.preparation.prepare import prepare_place as prepare_place
+from compose.rendering.placement import Placement as Placement
+from compose.rendering.placement import PlacementRules as PlacementRules
+from compose.rendering.placement import place as place

@@ -1,0 +1,1 @@
+"""What a place is: picture, camera, ground, free floor, light."""

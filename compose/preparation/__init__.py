@@ -1,0 +1,1 @@
+"""A photograph or video of a place in, a prepared place out: camera, depth, floor, light."""

@@ -1,0 +1,1 @@
+"""A person and a place in, composed frames out: placement, shadow, blending, camera effects."""

@@ -1,0 +1,1 @@
+"""Finished clips in, data sets out: quality filter, label check, export, report."""

@@ -1,0 +1,1 @@
+"""One planned clip in, its video and labels out."""

@@ -1,0 +1,1 @@
+"""A motion of one body in, the same motion of another out: contacts kept."""

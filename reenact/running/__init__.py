@@ -1,0 +1,1 @@
+"""A plan in, clips out: on processes, Ray or Slurm."""
