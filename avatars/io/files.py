@@ -22,6 +22,7 @@ __all__ = (
     "require_fresh_folder",
     "require_space",
     "sha256_of",
+    "state_of",
     "write_json",
 )
 
@@ -55,6 +56,15 @@ def read_json(path: str | Path) -> Any:
     """Read JSON. Raises InputError naming the file when it is missing or broken."""
     require_readable(Path(path))
     return parse_json(read_text(path), str(path))
+
+
+def state_of(path: str | Path) -> tuple[tuple[str, int, int], ...]:
+    """Name, time (ns) and size of a file, or of every file in a folder: what is kept in memory is right while these
+    stay."""
+    path = Path(path)
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    states = ((file.name, file.stat()) for file in files)
+    return tuple((name, state.st_mtime_ns, state.st_size) for name, state in states)
 
 
 def sha256_of(path: str | Path) -> str:

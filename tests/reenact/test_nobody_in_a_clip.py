@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from fakes.tiny_batch import write_batch, write_material
+from fakes.tiny_batch import make_avatar, write_batch, write_material
 
 from actionrec.manifest import ManifestClip, read_manifest
 from avatars.avatar import Avatar
@@ -19,6 +20,7 @@ from reenact.commands.data_set import VerifyCommand
 from reenact.data_set.label_check import check_data_set
 from reenact.planning.plan import read_clips
 from reenact.planning.receipts import finish_manifest, receipt_path
+from reenact.rendering import render
 from reenact.rendering.labels import encode_rle
 from reenact.running.run import run_batch
 
@@ -49,12 +51,11 @@ def without_anybody(out: Path) -> None:
 def test_clips_with_nobody_are_not_accepted(made, tmp_path, monkeypatch, capsys):
     assert all(not check.wrong() for check in check_data_set(made).values())
     without_anybody(made)
-    load = Avatar.load
 
     def of_no_numbers(path: Path, body) -> Avatar:
-        return replace(load(path, body), opacity_logits=torch.full((6000,), -30.0))
+        return replace(Avatar.load(path, body), opacity_logits=torch.full((6000,), -30.0))
 
-    monkeypatch.setattr(Avatar, "load", staticmethod(of_no_numbers))
+    monkeypatch.setattr(render, "_avatar", of_no_numbers)
     (check,) = check_data_set(made).values()
     assert check.mask_iou == 1.0 and check.picture_steps == 0.0  # nothing agrees with nothing
     assert check.wrong() == ["nobody is drawn in 8 frames, though the pose puts a person in the picture"]
@@ -70,3 +71,13 @@ def test_labels_of_no_numbers_are_told_of_their_clip_and_the_others_are_checked(
     np.savez(path, **{**labels, "poses": np.full_like(labels["poses"], np.nan)})
     (check,) = check_data_set(made).values()
     assert "`poses` holds" in check.wrong()[0] and "no numbers" in check.wrong()[0]
+
+
+def test_an_avatar_that_was_changed_is_read_anew(made):
+    folder, body = made.parent / "avatar_anew", load_body()
+    avatar = make_avatar(body)
+    avatar.save(folder)
+    assert torch.equal(render._avatar(folder, body).opacity_logits, avatar.opacity_logits)
+    shutil.rmtree(folder)
+    replace(avatar, opacity_logits=avatar.opacity_logits - 1.0).save(folder)
+    assert torch.equal(render._avatar(folder, body).opacity_logits, avatar.opacity_logits - 1.0)
