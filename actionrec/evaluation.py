@@ -103,6 +103,8 @@ class Interval:
     mean: float
     low: float
     high: float
+    p: float = math.nan
+    """Two-sided probability, were the mean 0, of one as far from it; from the same redrawn values as the interval."""
 
     def __str__(self) -> str:
         return f"{100 * self.mean:.1f} [{100 * self.low:.1f}, {100 * self.high:.1f}]"
@@ -170,14 +172,16 @@ def fold_interval(
     chosen = rng.integers(0, len(groups), (draws, len(groups)))
     values = drawn[chosen, np.arange(len(groups)), np.arange(draws)[:, None]].mean(1)
     mean = float(np.mean([g.hits.mean(0).sum() / g.sizes.sum() for g in groups]))
-    return Interval(mean, *_percentiles(values, math.inf if len(groups) > 1 else len(groups[0].sizes)))
+    units = math.inf if len(groups) > 1 else len(groups[0].sizes)
+    return Interval(mean, *_percentiles(values, units), _p_value(values, units))
 
 
 def _interval(groups: _Groups, *, seed: int, draws: int) -> Interval:
     """Bootstrap over groups of clips and over seeds, both drawn with replacement."""
     values = _redrawn(groups, np.random.default_rng([seed, 97]), draws)
     mean = float(groups.hits.mean(0).sum() / groups.sizes.sum())
-    return Interval(mean, *_percentiles(values, len(groups.sizes)))
+    units = len(groups.sizes)
+    return Interval(mean, *_percentiles(values, units), _p_value(values, units))
 
 
 def _redrawn(groups: _Groups, rng: np.random.Generator, draws: int) -> Float[np.ndarray, " draws"]:
@@ -198,6 +202,42 @@ def _percentiles(values: Float[np.ndarray, " draws"], units: float) -> tuple[flo
     tail = 100 * float(norm.cdf(t.ppf(0.025, units - 1) * math.sqrt(units / (units - 1)))) if few else 2.5
     low, high = np.percentile(values, [tail, 100 - tail])
     return float(low), float(high)
+
+
+def _p_value(values: Float[np.ndarray, " draws"], units: float) -> float:
+    """Twice the share of redrawn values on the other side of 0, moved outward as `_percentiles` moves its ends."""
+    from scipy.stats import norm, t
+
+    beyond = (min((values <= 0).sum(), (values >= 0).sum()) + 1) / (len(values) + 1)
+    if 1 < units < math.inf:
+        beyond = t.cdf(norm.ppf(min(beyond, 0.5)) * math.sqrt((units - 1) / units), units - 1)
+    return min(2 * float(beyond), 1.0)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Probabilities of several comparisons, corrected for their number (Holm 1979): declare those below 0.05, and at
+    most one set in twenty declares any that is none."""
+    order = np.argsort(p_values)
+    stepped = np.array(p_values, float)[order] * np.arange(len(order), 0, -1)
+    corrected = np.empty(len(order))
+    corrected[order] = np.minimum(np.maximum.accumulate(stepped), 1.0)
+    return corrected.tolist()
+
+
+def calibration_error(predictions: Predictions, *, bins: int = 15) -> float:
+    """Expected calibration error (Guo et al. 2017): how far confidence is from accuracy, averaged over equal bins of
+    confidence by their clips."""
+    confidence = predictions.scores.max(1)
+    index = np.minimum((confidence * bins).astype(int), bins - 1)
+    apart = np.bincount(index, confidence - predictions.correct, bins)
+    return float(np.abs(apart).sum() / len(index))
+
+
+def by_group(runs: Sequence[Predictions]) -> dict[str, float]:
+    """Top-1 of every group of test clips (subject, else recording), mean over seeds."""
+    groups = _by_group(runs)
+    names = sorted(set(runs[0].groups))
+    return {name: float(v) for name, v in zip(names, groups.hits.mean(0) / groups.sizes, strict=True)}
 
 
 def save_run(

@@ -9,6 +9,7 @@ import hashlib
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -53,6 +54,8 @@ STRONG_COLOR, STRONG_SPEED, STRONG_CROP = 0.4, 1.4, 1.25
 """Of real-augmented: see `ClipConfig`; crops are so many times closer at most."""
 CHOSEN = ("similar", "diverse", "hard")
 ARMS: tuple[str, ...] = get_args(Arm)
+UNLEARNT_FROM, UNLEARNT_TIMES = 0.3, 1.5
+"""A training loss above this and so many times that of `real` says that an arm was stopped before it had learnt."""
 FINETUNE_RATE = 0.3
 """Rate of the second half of pretrain-finetune against the first."""
 
@@ -114,6 +117,10 @@ class CellOutcome:
     collapsed: int
     """Seeds whose network collapsed onto one class."""
     seconds: float
+    final_loss: float
+    """Mean training loss of the last steps: an arm that ends higher has learnt its clips less."""
+    steps: float
+    """Optimizer steps, mean over seeds."""
     accuracy: Interval
     gain: Interval | None
     """Against `real` of the same n_real; None for `real` itself and where it was not run."""
@@ -132,6 +139,8 @@ class Results:
     unchecked: dict[str, int]
     outcomes: tuple[CellOutcome, ...]
     seconds: float
+    warnings: tuple[str, ...] = ()
+    """What a reader of the table has to know: classes short of clips, arms that had not learnt their clips."""
 
     def outcome(self, arm: str, n_real: int | None = None) -> CellOutcome:
         """The outcome of an arm with the most synthetic clips. Raises DataError when it was not run."""
@@ -252,10 +261,41 @@ def run_experiment(experiment: Experiment) -> Results:
     outcomes = tuple(_outcome(cell, finished) for cell in cells)
     seconds = prepared_s + sum(o.seconds for o in outcomes)
     subjects = {c.subject for c in material.split.test if c.subject}
+    warnings = [*_short_of(material, cells, experiment.seeds[0]), *_unlearnt(outcomes)]
+    for warning in warnings:
+        print(warning, file=sys.stderr, flush=True)
     return Results(
         experiment, material.classes, len(material.split.test), len(subjects), len(material.store.skipped), unchecked,
-        outcomes, round(seconds, 1),
+        outcomes, round(seconds, 1), tuple(warnings),
     )  # fmt: skip
+
+
+def _short_of(material: Material, cells: Sequence[Cell], seed: int) -> list[str]:
+    """Classes that got fewer synthetic clips than asked for while others got more: an arm out of balance."""
+    found = []
+    for cell in cells:
+        if not cell.n_synthetic or cell.arm in CHOSEN:
+            continue
+        made = Counter(c.label for c in training_set(material, cell, seed) if c.kind == "synthetic")
+        short = {label: made[label] for label in material.classes if made[label] < cell.n_synthetic}
+        if short and min(made.values()) < max(made.values()):
+            fewest = min(short, key=lambda label: short[label])
+            found.append(
+                f"{cell}: {len(short)} of {len(material.classes)} classes have fewer than {cell.n_synthetic} synthetic "
+                f"clips; the fewest, {fewest}, has {short[fewest]}."
+            )
+    return found
+
+
+def _unlearnt(outcomes: Sequence[CellOutcome]) -> list[str]:
+    """Arms whose loss ended far above that of `real`: more steps would change their numbers."""
+    real = {o.cell.n_real: o.final_loss for o in outcomes if o.cell.arm == "real"}
+    return [
+        f"{o.cell} ended with a training loss of {o.final_loss:.2f}, `real` with {real[o.cell.n_real]:.2f}: it had not "
+        "learnt its clips. Compare again with more --steps."
+        for o in outcomes
+        if o.cell.n_real in real and o.final_loss > max(UNLEARNT_FROM, UNLEARNT_TIMES * real[o.cell.n_real])
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,6 +304,8 @@ class _Run:
     train_clips: tuple[int, int]
     collapsed: bool
     seconds: float
+    final_loss: float
+    steps: int
 
 
 def _run(experiment: Experiment, material: Material, cell: Cell, seed: int) -> _Run:
@@ -280,8 +322,9 @@ def _run(experiment: Experiment, material: Material, cell: Cell, seed: int) -> _
         if document.get("key") != key:
             raise DataError(f"{path} is of other clips or settings; choose another folder for the results.")
         return _Run(
-            load_run(path), tuple(document["train_clips"]), bool(document["collapsed_onto"]), document["seconds"]
-        )
+            load_run(path), tuple(document["train_clips"]), bool(document["collapsed_onto"]), document["seconds"],
+            document["final_loss"], document["steps"],
+        )  # fmt: skip
     start_s = time.perf_counter()
     folder = experiment.out / "training" / f"{cell}_seed{seed}"
     if cell.arm in CHOSEN:
@@ -302,12 +345,14 @@ def _run(experiment: Experiment, material: Material, cell: Cell, seed: int) -> _
     save_run(path, predictions, config=config.as_dict(), manifests=manifests, more=more)
     for finished in folder.rglob("*.pt"):  # checkpoints are for going on; logs stay
         finished.unlink()
-    return _Run(predictions, counts, collapsed is not None, seconds)
+    return _Run(predictions, counts, collapsed is not None, seconds, trained.final_loss, len(trained.losses))
 
 
 def _trained_as(experiment: Experiment, cell: Cell, seed: int) -> TrainingConfig:
     """The training of an arm. Raises DataError where real-as-long does not know how long that is."""
     config = replace(experiment.training, seed=seed)
+    if cell.arm in (*REAL_ALONE, "synthetic", "pretrain-finetune"):
+        config = replace(config, real_share=None)
     if cell.arm == "real-augmented":
         clips = config.clips
         low, high = clips.train_short_side
@@ -381,6 +426,8 @@ def _outcome(cell: Cell, finished: dict[Cell, list[_Run]]) -> CellOutcome:
         runs[0].train_clips,
         sum(run.collapsed for run in runs),
         sum(run.seconds for run in runs),
+        float(np.mean([run.final_loss for run in runs])),
+        float(np.mean([run.steps for run in runs])),
         accuracy_interval(predictions),
         gain_interval(base, predictions) if base and cell.arm != "real" else None,
     )

@@ -16,6 +16,8 @@ class Published:
 
 
 PAPER = "Knapp & Bohacek 2025 (arXiv 2506.09411), single runs"
+CLASSES, TRAIN_PER_CLASS, TEST_PER_CLASS = 16, 225, 50
+"""Of both data sets; as many synthetic clips as real ones for training."""
 NUMBERS = (
     Published("smarthome", "resnet50", "real", 20.46),
     Published("smarthome", "resnet50", "real+synthetic", 51.15),

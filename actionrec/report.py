@@ -6,27 +6,40 @@ import base64
 import html
 import io
 import json
-from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from actionrec.evaluation import score
+from actionrec.evaluation import by_group, calibration_error, holm, score
+from actionrec.html_parts import html_table
+from actionrec.mistakes import worst_mistakes
 from actionrec.protocols import CellOutcome, Results
-from actionrec.published import PAPER, published
+from actionrec.published import CLASSES, PAPER, TEST_PER_CLASS, TRAIN_PER_CLASS, published
+from actionrec.training import TrainingConfig
 
-HEADER = ("arm", "real / class", "synthetic / class", "top-1 %", "95 %", "gain %", "95 %", "top-5 %", "macro %")
+HEADER = (
+    "arm", "real / class", "synthetic / class", "top-1 %", "95 %", "gain %", "95 %", "p (Holm)", "top-5 %", "macro %",
+    "loss", "steps",
+)  # fmt: skip
 
 
 def table(results: Results) -> str:
     """Rows of numbers as text."""
-    rows = [HEADER, *(_row(outcome) for outcome in results.outcomes)]
+    rows = [HEADER, *_rows(results)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(HEADER))]
     return "\n".join("  ".join(f"{cell:<{w}}" for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)
 
 
-def _row(outcome: CellOutcome) -> tuple[str, ...]:
+def _rows(results: Results) -> list[tuple[str, ...]]:
+    """One a cell; probabilities are corrected for the number of arms that are held against `real`."""
+    compared = [o.gain.p for o in results.outcomes if o.gain is not None]
+    corrected = iter(holm(compared))
+    return [_row(o, None if o.gain is None else next(corrected)) for o in results.outcomes]
+
+
+def _row(outcome: CellOutcome, p: float | None) -> tuple[str, ...]:
     real, synthetic = outcome.train_clips
     n_classes = max(len(outcome.runs[0].classes), 1)
     scores = [score(run) for run in outcome.runs]
@@ -39,8 +52,11 @@ def _row(outcome: CellOutcome) -> tuple[str, ...]:
         f"{100 * outcome.accuracy.low:.1f} to {100 * outcome.accuracy.high:.1f}",
         "-" if gain is None else f"{100 * gain.mean:+.1f}",
         "-" if gain is None else f"{100 * gain.low:+.1f} to {100 * gain.high:+.1f}",
+        "-" if p is None else f"{p:.3f}",
         f"{100 * np.mean([s.top5 for s in scores]):.1f}" if n_classes > 5 else "-",
         f"{100 * np.mean([s.macro for s in scores]):.1f}",
+        f"{outcome.final_loss:.2f}",
+        f"{outcome.steps:.0f}",
     )
 
 
@@ -72,6 +88,8 @@ def summary(results: Results) -> dict[str, Any]:
                 "top1_low": round(o.accuracy.low, 4), "top1_high": round(o.accuracy.high, 4),
                 "macro": round(float(np.mean([score(r).macro for r in o.runs])), 4), "collapsed": o.collapsed,
                 "gain": None if o.gain is None else [round(v, 4) for v in (o.gain.mean, o.gain.low, o.gain.high)],
+                "p": None if o.gain is None else round(o.gain.p, 5), "final_loss": round(o.final_loss, 4),
+                "steps": o.steps,
             }
             for o in results.outcomes
         ],
@@ -150,13 +168,17 @@ def _page(results: Results, picture: bytes, command: str) -> str:
         "Not checked, because not stated: " + ", ".join(f"{k} of {v} clips" for k, v in results.unchecked.items()) + "."
         if results.unchecked
         else "",
+        *results.warnings,
     ]
     blocks = [f"<p>{html.escape(note)}</p>" for note in notes if note]
-    blocks.append(_html_table(HEADER, [_row(outcome) for outcome in results.outcomes]))
+    blocks.append(html_table(HEADER, _rows(results)))
     blocks.append(_published_table(results))
     image = base64.b64encode(picture).decode()
     blocks.append(f'<img alt="accuracy by number of synthetic clips" src="data:image/png;base64,{image}">')
     blocks.append("<h2>Accuracy by class, %</h2>" + _class_table(results))
+    blocks.append("<h2>Accuracy by test person or recording, %</h2>" + _group_table(results))
+    blocks.append("<h2>Confidence</h2>" + _calibration_table(results))
+    blocks.append(worst_mistakes(results))
     blocks += [f"<h2>Confusion: {html.escape(str(o.cell))}</h2>" + _confusion(o) for o in results.outcomes]
     style = (
         "body{font:15px sans-serif;max-width:60em;margin:2em auto;padding:0 1em}table{border-collapse:collapse}"
@@ -173,17 +195,33 @@ def _page(results: Results, picture: bytes, command: str) -> str:
 
 
 def _published_table(results: Results) -> str:
-    """The paper's numbers beside ours, for the same data set and recognizer alone."""
-    experiment = results.experiment
-    kind = {"ResNet50": "resnet50", "SlowFast": "slowfast"}.get(type(experiment.training.recognizer).__name__, "")
+    """The paper's numbers beside ours, where everything that decides them is the same."""
     rows = []
     for outcome in results.outcomes:
-        theirs = published(experiment.dataset, kind, outcome.cell.arm)
-        if theirs is not None and outcome.cell.n_real is None:
+        theirs = comparable(results, outcome)
+        if theirs is not None:
             rows.append((outcome.cell.arm, f"{100 * outcome.accuracy.mean:.2f}", f"{theirs:.2f}"))
     if not rows:
         return ""
-    return f"<h2>Beside the published numbers</h2><p>{PAPER}</p>" + _html_table(("arm", "ours", "published"), rows)
+    return f"<h2>Beside the published numbers</h2><p>{PAPER}</p>" + html_table(("arm", "ours", "published"), rows)
+
+
+def comparable(results: Results, outcome: CellOutcome) -> float | None:
+    """The published accuracy in percent of an outcome's arm, when data set, number of classes, counts of clips,
+    recognizer and training are the published ones; else None."""
+    experiment = results.experiment
+    names = {"ResNet50": "resnet50", "SlowFast": "slowfast"}
+    kind = names.get(type(experiment.training.recognizer).__name__, "")
+    theirs = published(experiment.dataset, kind, outcome.cell.arm)
+    if theirs is None or outcome.cell.n_real is not None:
+        return None
+    classes = len(results.classes)
+    as_theirs = TrainingConfig.preset("paper", recognizer=kind, device=experiment.training.device)
+    trained = all(replace(experiment.training, seed=s) == replace(as_theirs, seed=s) for s in experiment.seeds)
+    real, synthetic = outcome.train_clips
+    counted = (real, synthetic) == (TRAIN_PER_CLASS * classes, TRAIN_PER_CLASS * classes * ("+" in outcome.cell.arm))
+    tested = results.test_clips == TEST_PER_CLASS * classes
+    return theirs if classes == CLASSES and trained and counted and tested else None
 
 
 def _class_table(results: Results) -> str:
@@ -193,19 +231,29 @@ def _class_table(results: Results) -> str:
     for name in results.classes:
         values = [[s[name] for s in runs if name in s] for runs in scores]
         rows.append((name, *(f"{100 * np.mean(v):.0f}" if v else "-" for v in values)))
-    return _html_table(("class", *columns), rows)
+    return html_table(("class", *columns), rows)
+
+
+def _group_table(results: Results) -> str:
+    columns = [by_group(o.runs) for o in results.outcomes]
+    header = ("tested", *(str(o.cell) for o in results.outcomes))
+    return html_table(header, [(name, *(f"{100 * c[name]:.0f}" for c in columns)) for name in columns[0]])
+
+
+def _calibration_table(results: Results) -> str:
+    """Mean confidence beside accuracy, and the expected calibration error, mean over seeds."""
+    rows = []
+    for outcome in results.outcomes:
+        confident = np.mean([run.scores.max(1).mean() for run in outcome.runs])
+        apart = np.mean([calibration_error(run) for run in outcome.runs])
+        rows.append((str(outcome.cell), *(f"{100 * v:.1f}" for v in (confident, outcome.accuracy.mean, apart))))
+    return html_table(("", "mean confidence %", "accuracy %", "expected calibration error, points"), rows)
 
 
 def _confusion(outcome: CellOutcome) -> str:
     total = np.sum([score(run).confusion for run in outcome.runs], axis=0)
     classes = outcome.runs[0].classes
-    return _html_table(
+    return html_table(
         ("true / predicted", *classes),
         [(name, *(str(v) for v in row)) for name, row in zip(classes, total.tolist(), strict=True)],
     )
-
-
-def _html_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
-    body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"<table><tr>{head}</tr>{body}</table>"

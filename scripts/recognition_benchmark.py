@@ -44,7 +44,7 @@ class BenchmarkOptions:
     """Training: tiny is for two CPU cores."""
     recognizer: Literal["small", "resnet50", "slowfast", "x3d-s", "x3d-xs", "x3d-thin", "videomae"] | None = None
     """Default: small for tiny, resnet50 for the others."""
-    seeds: int = 3
+    seeds: int = 5
     steps: int | None = None
     """Optimizer steps of every run, whatever its number of clips; default: as the preset says."""
     step_s: float | None = None
@@ -64,6 +64,8 @@ class BenchmarkOptions:
     """More arms; similar, diverse and hard choose synthetic clips by a first recognizer instead of at random."""
     clip_model: Path | None = None
     """Folder of a CLIP model in transformers' form, by whose features similar and diverse choose."""
+    real_share: float | None = None
+    """Share of real clips in every batch of an arm with both; default: as many as there are among its clips."""
     device: str = "cpu"
     jobs: int = 2
     """Processes that make and decode clips."""
@@ -130,7 +132,8 @@ def training_of(options: BenchmarkOptions) -> TrainingConfig:
     views = training.clips
     if options.step_s is not None:
         views = replace(views, stride=None, step_s=options.step_s, test_views=max(views.test_views, 4))
-    return replace(training, clips=views, steps=options.steps or training.steps)
+    share = training.real_share if options.real_share is None else options.real_share
+    return replace(training, clips=views, steps=options.steps or training.steps, real_share=share)
 
 
 def arms_of(options: BenchmarkOptions, arms: tuple[str, ...]) -> tuple[Any, ...]:

@@ -340,7 +340,7 @@ def reenact_all(out: Path, config: SimulatedConfig) -> list[str]:
 
     from reenact.running.run import run_batch
 
-    places = [_place(out, config, PLACE_SEEDS + SEED_STEP * config.seed + i) for i in range(config.places)]
+    places = [photographed_room(out, config, PLACE_SEEDS + SEED_STEP * config.seed + i) for i in range(config.places)]
     batch = {
         "out": "dataset",
         "seed": config.seed,
@@ -364,7 +364,7 @@ def reenact_all(out: Path, config: SimulatedConfig) -> list[str]:
     return [f"{failure.id} ({failure.label}), {failure.stage}: {failure.reason}" for failure in summary.failures]
 
 
-def _place(out: Path, config: SimulatedConfig, seed: int) -> dict[str, Any]:
+def photographed_room(out: Path, config: SimulatedConfig, seed: int) -> dict[str, Any]:
     """Photograph an empty room (once); its entry in BATCH.yaml."""
     import torch
     from PIL import Image

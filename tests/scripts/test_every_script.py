@@ -47,9 +47,11 @@ MODULES = {
     "benchmarks/simulated_world.py",
     "benchmarks/real_folder.py",
     "benchmarks/real_folder_gain.py",
+    "benchmarks/clip_variants.py",
 }
 """Shared by the programs; none of their own."""
 COVERED_BELOW = {
+    "benchmarks/sim_to_real.py",
     "one_shot_benchmark.py",
     "few_shot_benchmark.py",
     "baseline_benchmark.py",
