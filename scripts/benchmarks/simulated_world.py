@@ -37,7 +37,8 @@ PLACE_SEEDS = 5_000
 @dataclass(frozen=True, slots=True)
 class SimulatedConfig:
     """How large the set is. Presets: smoke to see that it runs, tiny for two CPU cores in minutes, small for the
-    README's numbers, recorded for recorded movement, full (all 16 actions of the studio) for a GPU."""
+    README's numbers, recorded for recorded movement, viewpoint for test clips from the side, full (all 16 actions of
+    the studio) for a GPU."""
 
     actions: tuple[str, ...] = ("pick_up", "throw", "sit_down", "clap", "wave", "kick")
     train_people: int = 3
@@ -59,13 +60,17 @@ class SimulatedConfig:
     quality: Quality = "draft"
     azimuth_deg: float = 20.0
     """Cameras stand up to this far to either side."""
+    test_azimuth_deg: tuple[float, float] | None = None
+    """Cameras of the test clips, from and to, to either side; None: as those of the training clips."""
+    heading_deg: float | None = None
+    """Synthetic people are turned up to this far to either side; None: as far as cameras stand."""
     track_iterations: int = 100
     seed: int = 0
     jobs: int = 2
     motions: str = ""
     """Folder of recorded motions named action_take (kick_1.bvh ...) that people perform instead of the studio's own."""
     train_recordings: int = 3
-    """The first so many takes of an action are for training, the others for testing."""
+    """So many takes of an action, drawn by the seed, are for training, the others for testing."""
     seconds: float = 4.0
     """Of a longer recording, its middle is used."""
 
@@ -83,6 +88,7 @@ class SimulatedConfig:
                 ("basketball", "basketball_signal", "jumping", "running", "soccer", "walking"),
                 test_people=16, train_recordings=2,
             ),
+            "viewpoint": SimulatedConfig(test_azimuth_deg=(60.0, 90.0), heading_deg=90.0),
             "small": SimulatedConfig(
                 ("pick_up", "throw", "sit_down", "clap", "wave", "kick", "jump_up", "point"),
                 train_people=4, test_people=12, avatar_people=6,
@@ -212,6 +218,8 @@ def _recordings(config: SimulatedConfig, action: str, split: str) -> list[Path]:
     if not config.motions:
         return []
     found = sorted(p for p in Path(config.motions).iterdir() if p.is_file() and label_from_name(p) == action)
+    drawn = np.random.default_rng([config.seed, config.actions.index(action), 59]).permutation(len(found))
+    found = [found[i] for i in drawn]  # which are tested follows from the seed: nothing is tuned on always the same
     return found[: config.train_recordings] if split == "train" else found[config.train_recordings :]
 
 
@@ -260,13 +268,20 @@ def film_person(task: tuple[Path, SimulatedConfig, list[SimulatedScene]]) -> Non
             seed=int(rng.integers(1 << 30)),
             size_hw=(config.size_px, config.size_px),
             fill=float(rng.uniform(0.65, 0.88)),
-            azimuth_deg=float(rng.uniform(-config.azimuth_deg, config.azimuth_deg)),
+            azimuth_deg=_azimuth_deg(scene, config, rng),
         )
         room = Room.sample(int(rng.integers(PLACE_SEEDS)) + SEED_STEP * config.seed, outdoors=config.outdoors)
         folder = out / "truth" / scene.id
         shutil.rmtree(folder, ignore_errors=True)
         capture(person, performance, room, camera, folder, seed=scene.person, filming=Filming(threads=1))
         _publish(folder, _video(out, scene))
+
+
+def _azimuth_deg(scene: SimulatedScene, config: SimulatedConfig, rng: np.random.Generator) -> float:
+    """Where the camera of a clip stands, seen from the person."""
+    if scene.split == "train" or config.test_azimuth_deg is None:
+        return float(rng.uniform(-config.azimuth_deg, config.azimuth_deg))
+    return float(rng.uniform(*config.test_azimuth_deg) * rng.choice([-1.0, 1.0]))
 
 
 def _performance(person: Any, scene: SimulatedScene, config: SimulatedConfig) -> Any:
@@ -335,11 +350,8 @@ def track_scene(task: tuple[Path, SimulatedConfig, SimulatedScene]) -> str:
 
 
 def reenact_all(out: Path, config: SimulatedConfig) -> list[str]:
-    """Every avatar does every tracked motion in some of the places; writes `synthetic.jsonl`; reasons of failures."""
-    import yaml
-
-    from reenact.running.run import run_batch
-
+    """Every avatar does every tracked motion in some of the places; writes `synthetic.jsonl`, and where people are
+    turned also `synthetic_front.jsonl`, in which they are not; reasons of failures."""
     places = [photographed_room(out, config, PLACE_SEEDS + SEED_STEP * config.seed + i) for i in range(config.places)]
     batch = {
         "out": "dataset",
@@ -353,26 +365,39 @@ def reenact_all(out: Path, config: SimulatedConfig) -> list[str]:
         "motions": ["motions/*.npz"],
         "backgrounds": places,
     }
-    with atomic_path(out / "batch.yaml") as aside:
+    failures = _reenacted(out, batch, "")
+    if config.heading_deg is not None:
+        front = [place | {"heading_deg": [-config.azimuth_deg, config.azimuth_deg]} for place in places]
+        failures += _reenacted(out, batch | {"out": "dataset_front", "backgrounds": front}, "_front")
+    return failures
+
+
+def _reenacted(out: Path, batch: dict[str, Any], name: str) -> list[str]:
+    """Run a batch and write `synthetic{name}.jsonl`; reasons of failures."""
+    import yaml
+
+    from reenact.running.run import run_batch
+
+    path = out / f"batch{name}.yaml"
+    with atomic_path(path) as aside:
         aside.write_text(yaml.safe_dump(batch, sort_keys=False), encoding="utf-8")
-    summary = run_batch(out / "batch.yaml")
+    summary = run_batch(path)
     clips = [
-        replace(clip, path=f"dataset/{clip.path}", identity=f"person_{int(clip.subject.split('_')[1]):03d}")
-        for clip in read_manifest(out / "dataset" / "manifest.jsonl")
+        replace(clip, path=f"{batch['out']}/{clip.path}", identity=f"person_{int(clip.subject.split('_')[1]):03d}")
+        for clip in read_manifest(out / batch["out"] / "manifest.jsonl")
     ]
-    write_manifest(out / "synthetic.jsonl", clips)
+    write_manifest(out / f"synthetic{name}.jsonl", clips)
     return [f"{failure.id} ({failure.label}), {failure.stage}: {failure.reason}" for failure in summary.failures]
 
 
 def photographed_room(out: Path, config: SimulatedConfig, seed: int) -> dict[str, Any]:
-    """Photograph an empty room (once); its entry in BATCH.yaml."""
+    """Photograph an empty room (once); its entry in BATCH.yaml, which knows no more of it than any photograph tells."""
     import torch
     from PIL import Image
 
     from avatars.geometry.camera import Camera
     from avatars.studio import Room
     from avatars.studio.raycast import developed
-    from compose.places.ground import horizon_from_pitch
 
     rng = np.random.default_rng([seed, 61])
     size = config.size_px
@@ -384,14 +409,8 @@ def photographed_room(out: Path, config: SimulatedConfig, seed: int) -> dict[str
         camera = Camera.looking_at(eye, eye + ahead, focal_px=float(focal_px), size_hw=(size, size))
         with atomic_path(path) as aside:
             Image.fromarray(developed(plate_of(Room.sample(seed, outdoors=config.outdoors), camera))).save(aside)
-    return {
-        "path": f"places/{path.name}",
-        "camera_height_m": round(float(height_m), 3),
-        "horizon": round(float(horizon_from_pitch(pitch, focal_px=float(focal_px), height_px=size)), 4),
-        "focal_px": round(float(focal_px), 1),
-        "roll_deg": 0.0,
-        "heading_deg": [-config.azimuth_deg, config.azimuth_deg],
-    }
+    turned = config.azimuth_deg if config.heading_deg is None else config.heading_deg
+    return {"path": f"places/{path.name}", "heading_deg": [-turned, turned]}
 
 
 def _real_clip(out: Path, config: SimulatedConfig, scene: SimulatedScene) -> ManifestClip:

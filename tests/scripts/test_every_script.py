@@ -54,6 +54,7 @@ COVERED_BELOW = {
     "benchmarks/sim_to_real.py",
     "one_shot_benchmark.py",
     "few_shot_benchmark.py",
+    "viewpoint_benchmark.py",
     "baseline_benchmark.py",
     "benchmarks/benchmark_quality_filter.py",
 }

@@ -54,7 +54,9 @@ def test_recorded_takes_are_on_one_side(tmp_path):
             (tmp_path / f"{action}_{take}.bvh").touch()
     config = replace(SimulatedConfig(), actions=("run", "jump_high"), motions=str(tmp_path), train_recordings=2)
     sides = [{s.recording for s in scenes_of(config) if s.split == split} for split in ("train", "test")]
-    assert sides[0] == {f"{a}_{t}.bvh" for a in config.actions for t in (1, 2)} and not sides[0] & sides[1]
+    assert len(sides[0]) == 4 and len(sides[1]) == 6 and not sides[0] & sides[1]
+    other = {s.recording for s in scenes_of(replace(config, seed=1)) if s.split == "train"}
+    assert len(other) == 4 and other != sides[0], "which are tested follows from the seed"
     with pytest.raises(InputError, match="too few takes of 'run': 5 are for training"):
         make_simulated_set(tmp_path / "set", replace(config, train_recordings=5))
     with pytest.raises(InputError, match="needs a folder of motions"):
@@ -103,7 +105,7 @@ def test_folders_and_settings_that_do_not_fit_are_refused(tmp_path):
         _claim(tmp_path / "other", config)
     with pytest.raises(InputError, match="No action 'fly'"):
         make_simulated_set(tmp_path / "new", replace(config, actions=("fly", "kick")))
-    with pytest.raises(InputError, match="No simulated set 'huge'; known: smoke, tiny, recorded, small"):
+    with pytest.raises(InputError, match="No simulated set 'huge'; known: smoke, tiny, recorded, viewpoint, small"):
         SimulatedConfig.preset("huge")
 
 
