@@ -52,6 +52,7 @@ for as many steps as real+synthetic was with that seed."""
 REAL_ALONE = ("real", "real-augmented", "real-as-long")
 STRONG_COLOR, STRONG_SPEED, STRONG_CROP = 0.4, 1.4, 1.25
 """Of real-augmented: see `ClipConfig`; crops are so many times closer at most."""
+TEST_SEED = 0
 CHOSEN = ("similar", "diverse", "hard")
 ARMS: tuple[str, ...] = get_args(Arm)
 UNLEARNT_FROM, UNLEARNT_TIMES = 0.3, 1.5
@@ -81,6 +82,11 @@ class Experiment:
     allow: tuple[Kind, ...] = ()
     """Kinds of leak that the data set's protocol shares on purpose."""
     workers: int = 2
+    n_test: int | None = None
+    """Test clips per class, drawn once for all seeds; None: all that there are."""
+    motion_from: Literal["drawn", "training"] = "drawn"
+    """Whose motions synthetic clips of a run may have: those of the real clips that it draws, or of any real training
+    clip, as where few real clips are augmented by clips made from others'."""
     clip_model: Path | None = None
     """Folder of a CLIP model: similar and diverse then go by its features instead of the first recognizer's."""
 
@@ -161,6 +167,8 @@ class Material:
     drawn: tuple[ManifestClip, ...]
     """Training clips among which few are drawn, in every arm: where synthetic clips are compared, those that some were
     made from. A clip whose motion could not be read is no one-shot example of what synthetic clips gain."""
+    motion_from: Literal["drawn", "training"] = "drawn"
+    """See `Experiment`."""
 
 
 def gather(experiment: Experiment) -> Material:
@@ -183,10 +191,17 @@ def gather(experiment: Experiment) -> Material:
     def kept(clips: Sequence[ManifestClip]) -> tuple[ManifestClip, ...]:
         return tuple(c for c in clips if c.id in usable)
 
-    train_clips, made = kept(split.train), kept(synthetic)
-    compared = any(arm not in REAL_ALONE for arm in experiment.arms) and experiment.n_real is not None
+    train_clips, made, test_clips = kept(split.train), kept(synthetic), kept(split.test)
+    if experiment.n_test is not None:
+        test_clips = few_per_class(test_clips, experiment.n_test, seed=TEST_SEED)
+        labels_of(test_clips, classes)
+    compared = (
+        any(arm not in REAL_ALONE for arm in experiment.arms)
+        and experiment.n_real is not None
+        and experiment.motion_from == "drawn"
+    )
     drawn = _with_synthetic(train_clips, made) if compared else train_clips
-    return Material(Split(train_clips, kept(split.test)), made, classes, store, drawn)
+    return Material(Split(train_clips, test_clips), made, classes, store, drawn, experiment.motion_from)
 
 
 def _with_synthetic(real: tuple[ManifestClip, ...], synthetic: Sequence[ManifestClip]) -> tuple[ManifestClip, ...]:
@@ -220,13 +235,14 @@ def training_set(material: Material, cell: Cell, seed: int) -> tuple[ManifestCli
     Raises DataError when a class has too few.
     """
     if cell.n_real is None:
-        chosen = equal_per_class(material.split.train, seed=seed)
+        sources = {clip.source for clip in material.synthetic}
+        chosen = equal_per_class(material.split.train, seed=seed, first=sources)
     else:
         chosen = few_per_class(material.drawn, cell.n_real, seed=seed)
     if cell.arm in REAL_ALONE:
         return chosen
     ways: dict[str, Any] = {"shuffled-background": "shuffled", "one-background": "one-per-class"}
-    eligible = made_from(material.synthetic, chosen)
+    eligible = made_from(material.synthetic, chosen if material.motion_from == "drawn" else material.split.train)
     made = synthetic_per_class(
         eligible, len(eligible) if cell.arm in CHOSEN else cell.n_synthetic, labels=material.classes, seed=seed,
         backgrounds=ways.get(cell.arm, "random"),

@@ -23,16 +23,20 @@ HEADER = (
     "arm", "real / class", "synthetic / class", "top-1 %", "95 %", "gain %", "95 %", "p (Holm)", "top-5 %", "macro %",
     "loss", "steps",
 )  # fmt: skip
+MOTIONS = {
+    "drawn": "Synthetic clips have the motions of the real clips that a run draws, and of no others.",
+    "training": "Synthetic clips have the motions of any real training clip, also of those that a run does not draw.",
+}
 
 
 def table(results: Results) -> str:
     """Rows of numbers as text."""
-    rows = [HEADER, *_rows(results)]
+    rows = [HEADER, *rows_of(results)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(HEADER))]
     return "\n".join("  ".join(f"{cell:<{w}}" for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)
 
 
-def _rows(results: Results) -> list[tuple[str, ...]]:
+def rows_of(results: Results) -> list[tuple[str, ...]]:
     """One a cell; probabilities are corrected for the number of arms that are held against `real`."""
     compared = [o.gain.p for o in results.outcomes if o.gain is not None]
     corrected = iter(holm(compared))
@@ -164,6 +168,7 @@ def _page(results: Results, picture: bytes, command: str) -> str:
     notes = [
         f"{caption}{results.test_clips} test clips of {results.test_subjects or 'unstated'} subjects; "
         f"{len(experiment.seeds)} seeds; intervals: bootstrap over test subjects and seeds, gains paired.",
+        MOTIONS[experiment.motion_from] if experiment.synthetic is not None else "",
         f"{results.skipped} clips skipped because their video cannot be used." if results.skipped else "",
         "Not checked, because not stated: " + ", ".join(f"{k} of {v} clips" for k, v in results.unchecked.items()) + "."
         if results.unchecked
@@ -171,7 +176,7 @@ def _page(results: Results, picture: bytes, command: str) -> str:
         *results.warnings,
     ]
     blocks = [f"<p>{html.escape(note)}</p>" for note in notes if note]
-    blocks.append(html_table(HEADER, _rows(results)))
+    blocks.append(html_table(HEADER, rows_of(results)))
     blocks.append(_published_table(results))
     image = base64.b64encode(picture).decode()
     blocks.append(f'<img alt="accuracy by number of synthetic clips" src="data:image/png;base64,{image}">')
@@ -213,7 +218,7 @@ def comparable(results: Results, outcome: CellOutcome) -> float | None:
     names = {"ResNet50": "resnet50", "SlowFast": "slowfast"}
     kind = names.get(type(experiment.training.recognizer).__name__, "")
     theirs = published(experiment.dataset, kind, outcome.cell.arm)
-    if theirs is None or outcome.cell.n_real is not None:
+    if theirs is None:
         return None
     classes = len(results.classes)
     as_theirs = TrainingConfig.preset("paper", recognizer=kind, device=experiment.training.device)

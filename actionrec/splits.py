@@ -6,7 +6,7 @@ Every choice follows from a seed, and few-shot choices are nested: the clips of 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Literal
@@ -67,8 +67,11 @@ def hold_out_subjects(clips: Sequence[ManifestClip], *, share: float, seed: int)
     return Split(train, tuple(c for c in clips if c.subject in tested))
 
 
-def few_per_class(clips: Iterable[ManifestClip], n: int, *, seed: int) -> tuple[ManifestClip, ...]:
-    """`n` clips of every class, of different subjects as far as there are enough.
+def few_per_class(
+    clips: Iterable[ManifestClip], n: int, *, seed: int, first: Collection[str] = ()
+) -> tuple[ManifestClip, ...]:
+    """`n` clips of every class, of different subjects as far as there are enough; those that `first` names (as
+    `references`) before all others.
 
     Raises DataError naming the classes that have fewer.
     """
@@ -79,7 +82,8 @@ def few_per_class(clips: Iterable[ManifestClip], n: int, *, seed: int) -> tuple[
         raise DataError(f"{len(short)} of {len(groups)} classes have fewer than {n} clips: {found}.")
     chosen = []
     for number, group in enumerate(groups.values()):
-        chosen += spread(group, [c.subject for c in group], np.random.default_rng([seed, 23, number]))[:n]
+        order = spread(group, [c.subject for c in group], np.random.default_rng([seed, 23, number]))
+        chosen += sorted(order, key=lambda clip: not references(clip) & set(first))[:n]
     return tuple(chosen)
 
 
@@ -141,6 +145,9 @@ def synthetic_per_class(
     return tuple(chosen)
 
 
-def equal_per_class(clips: Sequence[ManifestClip], *, seed: int) -> tuple[ManifestClip, ...]:
-    """As many clips of every class as the smallest class has."""
-    return few_per_class(clips, min(map(len, by_class(clips).values())), seed=seed)
+def equal_per_class(
+    clips: Sequence[ManifestClip], *, seed: int, first: Collection[str] = ()
+) -> tuple[ManifestClip, ...]:
+    """As many clips of every class as the smallest class has; those that `first` names before all others, so that no
+    synthetic clip loses the real one it was made from."""
+    return few_per_class(clips, min(map(len, by_class(clips).values())), seed=seed, first=first)

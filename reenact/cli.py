@@ -19,6 +19,7 @@ from reenact.commands.normalize import NormalizeCommand
 from reenact.commands.plan import PlanCommand
 from reenact.commands.report import ReportCommand
 from reenact.commands.run import RunCommand
+from reenact.reproduction.command import ReproduceCommand
 
 Commands = (
     Annotated[FeaturesCommand, tyro.conf.subcommand("features")]
@@ -32,6 +33,7 @@ Commands = (
     | Annotated[FilterCommand, tyro.conf.subcommand("gate")]
     | Annotated[ExportCommand, tyro.conf.subcommand("export")]
     | Annotated[ReportCommand, tyro.conf.subcommand("report")]
+    | Annotated[ReproduceCommand, tyro.conf.subcommand("reproduce")]
     | Annotated[DemoCommand, tyro.conf.subcommand("demo")]
 )
 

@@ -16,6 +16,8 @@ from recognition_benchmark import BenchmarkOptions, benchmark, main
 class BaselineOptions(BenchmarkOptions):
     """The paper's table."""
 
+    n_real: int | None = None
+    """Real clips per class; default: as many as the smallest class has."""
     synthetic_per_class: int = 200
     """Synthetic clips per class, at most."""
 
@@ -23,7 +25,12 @@ class BaselineOptions(BenchmarkOptions):
 def run(options: BaselineOptions) -> None:
     """The arms real, real+synthetic and synthetic."""
     arms = ("real", "real+synthetic", "synthetic")
-    benchmark(options, n_real=None, n_synthetic=(options.synthetic_per_class,), arms=arms)
+    benchmark(
+        options,
+        n_real=None if options.n_real is None else (options.n_real,),
+        n_synthetic=(options.synthetic_per_class,),
+        arms=arms,
+    )
 
 
 if __name__ == "__main__":

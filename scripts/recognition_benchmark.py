@@ -50,6 +50,10 @@ class BenchmarkOptions:
     step_s: float | None = None
     """Seconds from one frame of a view to the next, and four views at test; default: spread evenly over the whole clip,
     which hides how fast people move where clips are of different lengths."""
+    n_test: int | None = None
+    """Test clips per class; default: all."""
+    motion_from: Literal["drawn", "training"] = "drawn"
+    """Whose motions synthetic clips may have: of the real clips that a run draws, or of any real training clip."""
     hold_out: float | None = None
     """Hold out this share of the subjects where the manifest states no split."""
     allow: tuple[Literal["subject", "performance"], ...] = ()
@@ -106,6 +110,8 @@ def benchmark(
         n_synthetic=n_synthetic,
         arms=arms_of(options, arms),
         seeds=tuple(range(options.seeds)),
+        n_test=options.n_test,
+        motion_from=options.motion_from,
         hold_out_share=options.hold_out,
         allow=options.allow,
         workers=options.jobs,

@@ -8,7 +8,7 @@ import json
 import logging
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -74,8 +74,6 @@ class Listing:
 
 
 def _replace_path(clip: ManifestClip, path: str) -> ManifestClip:
-    from dataclasses import replace
-
     return replace(clip, path=path)
 
 
@@ -137,11 +135,13 @@ def require_some(entries: Sequence[Entry], files: Sequence[Path], root: str | Pa
 
 
 def of_classes(entries: Sequence[Entry], classes: Sequence[str] | None) -> list[Entry]:
-    """Entries of the wanted classes, all when `classes` is None. Raises DataError naming the classes without a clip."""
+    """Entries of the wanted classes, named as `classes` spells them, all when it is None; capital letters do not
+    matter. Raises DataError naming the classes without a clip."""
     if classes is None:
         return list(entries)
     known = Counter(entry.label for entry in entries)
-    empty = [name for name in classes if not known[name]]
+    there = {label.casefold() for label in known}
+    empty = [name for name in classes if name.casefold() not in there]
     if empty:
         near = difflib.get_close_matches(empty[0], known, 1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
@@ -149,7 +149,9 @@ def of_classes(entries: Sequence[Entry], classes: Sequence[str] | None) -> list[
             f"{len(empty)} of {len(classes)} classes have no clip here: {', '.join(empty[:5])}.{hint} "
             f"Classes found: {', '.join(sorted(known)[:8])}{' ...' if len(known) > 8 else ''}."
         )
-    return [entry for entry in entries if entry.label in set(classes)]
+    wanted = {name.casefold(): name for name in classes}
+    found = ((entry, wanted.get(entry.label.casefold())) for entry in entries)
+    return [replace(entry, label=name) for entry, name in found if name is not None]
 
 
 def listing_of(entries: Iterable[Entry], *, licence: str = "") -> Listing:

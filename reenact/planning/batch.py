@@ -50,6 +50,9 @@ class AvatarEntry:
     licence: str = ""
     consent: str = ""
     """What the person agreed to; default: what `avatars fit --consent` kept. Without it no export is made."""
+    person: str = ""
+    """Who the avatar was made from: the identity in the manifest, which the audit of a benchmark holds against the
+    people of its test clips. Two avatars of one person have the same."""
     strata: tuple[tuple[str, str], ...] = ()
     """What the person is, for quotas and coverage: (("sex", "female"), ("age", "adult"), ...)."""
 
@@ -297,6 +300,7 @@ def _avatar(item: dict[str, Any], path: Path, where: str) -> AvatarEntry:
         _optional_text(item, "name", where) or path.resolve().name,
         _optional_text(item, "licence", where),
         _optional_text(item, "consent", where) or _consent_in(path),
+        _optional_text(item, "person", where),
         tuple(
             (key, _stratum(value, f"{where}: strata: {key}"))
             for key, value in mapping(item.get("strata") or {}, f"{where}: strata").items()

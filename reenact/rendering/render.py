@@ -337,6 +337,7 @@ def _finish(plan: Plan, shot: _Shot, retargeted: Retargeted, out: Path) -> None:
         size_hw=plan.batch.size_hw,
         sha256=sha256_of(out / video),
         background=made_from["background"]["name"],
+        identity=plan.batch.avatars[clip.avatar].person,
         licence="; ".join(dict.fromkeys(part["licence"] for part in made_from.values() if part["licence"])),
     )
     receipt = {

@@ -158,7 +158,7 @@ def person_alpha(
     disk = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
     found = []
     for frame, seen in zip(frames, MediaPipeHolistic().detect(iter(frames)), strict=True):
-        mask = np.zeros(frame.shape[:2]) if seen.mask is None else np.asarray(seen.mask, float)
+        mask = np.zeros(frame.shape[:2]) if seen.mask is None else np.asarray(seen.mask, float) / 255
         apart = np.linalg.norm(frame.astype(float) - plate, axis=2)
         other = np.clip((cv2.GaussianBlur(apart, (0, 0), 0.7) - CLEAR) / (SURE - CLEAR), 0.0, 1.0)
         near = cv2.dilate((mask > 0.3).astype(np.uint8), disk) > 0

@@ -122,6 +122,7 @@ def test_features_take_up_a_card_of_their_own_and_no_other_file(tmp_path, capsys
     clip.write_bytes(b"video")
     out.mkdir()
     command, body = FeaturesCommand((clip,), out), load_body()
+    (clip,) = command._sources()
     card = command._card(clip, body)
     for name in ("wave_overlay.mp4", "wave.npz"):
         (out / name).write_text("mine")

@@ -40,8 +40,9 @@ def test_a_person_is_cut_out_where_the_detector_and_the_place_say_so(monkeypatch
     class Seen:
         def detect(self, frames):
             for _ in frames:
-                mask = np.zeros((60, 60), np.float32)
-                mask[20:40, 20:30] = 1.0
+                mask = np.zeros((60, 60), np.uint8)
+                mask[20:40, 20:30] = 255
+                mask[:, 32:34] = 30  # hardly anything
                 yield type("Found", (), {"mask": mask})
 
     monkeypatch.setattr("avatars.perception.mediapipe_holistic.MediaPipeHolistic", Seen)
