@@ -15,6 +15,7 @@ from reenact.commands.demo import DemoCommand
 from reenact.commands.export import ExportCommand
 from reenact.commands.features import FeaturesCommand
 from reenact.commands.filter import FilterCommand
+from reenact.commands.layers import LayersCommand
 from reenact.commands.normalize import NormalizeCommand
 from reenact.commands.plan import PlanCommand
 from reenact.commands.report import ReportCommand
@@ -32,6 +33,7 @@ Commands = (
     | Annotated[MergeCommand, tyro.conf.subcommand("merge")]
     | Annotated[FilterCommand, tyro.conf.subcommand("gate")]
     | Annotated[ExportCommand, tyro.conf.subcommand("export")]
+    | Annotated[LayersCommand, tyro.conf.subcommand("layers")]
     | Annotated[ReportCommand, tyro.conf.subcommand("report")]
     | Annotated[ReproduceCommand, tyro.conf.subcommand("reproduce")]
     | Annotated[DemoCommand, tyro.conf.subcommand("demo")]

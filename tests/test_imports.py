@@ -39,6 +39,7 @@ COMMANDS = [
     ("reenact.cli", ["gate"]),
     ("reenact.cli", ["export"]),
     ("reenact.cli", ["report"]),
+    ("reenact.cli", ["layers"]),
     ("reenact.cli", ["reproduce"]),
     ("reenact.cli", ["demo"]),
 ]

@@ -120,14 +120,16 @@ def check_clip(plan: Plan, clip: PlannedClip, out: Path, body: Body, *, frames: 
             f"the video has {info.n_frames} frames of {info.size_hw}, its receipt says {of_clip.n_frames} of "
             f"{of_clip.size_hw}"
         )
-    staged, avatars = _staged(plan, clip, body)
+    staged, avatars = staged_people(plan, clip, body)
     T_first_world = torch.linalg.inv(staged.placement.T_world_motion)
-    people = [_Person.read(path, avatar, T_first_world, of_clip) for path, avatar in zip(labels, avatars, strict=True)]
+    people = [
+        LabelledPerson.read(path, avatar, T_first_world, of_clip) for path, avatar in zip(labels, avatars, strict=True)
+    ]
     length = len(people[0].motion)
     chosen = np.unique(np.linspace(0, length - 1, frames).round().astype(int))
     worst_iou, worst_steps = 1.0, 0.0
     for index, picture in zip(chosen, read_frames(info, chosen), strict=True):
-        posed = [_posed(person.avatar, person.local, plan, int(index)) for person in people]
+        posed = [posed_at(person.avatar, person.local, plan, int(index)) for person in people]
         shot = staged.scene.draw(posed, StageClock(), int(index))
         for person, drawn in zip(people, shot.people, strict=True):
             mask, written = _full(drawn, staged.masks.size_hw), person.masks[index]
@@ -138,13 +140,15 @@ def check_clip(plan: Plan, clip: PlannedClip, out: Path, body: Body, *, frames: 
                 seen, made = (_subsampled(x) for x in (picture[: mask.shape[0], : mask.shape[1]], shot.frame))
                 apart = np.abs(seen - made)
                 worst_steps = float(np.maximum(worst_steps, apart[mask].mean()))  # NaN stays NaN
-    joint_px, box_px = (float(np.max([of(p) for p in people])) for of in (_Person.joint_px, _Person.box_px))
+    joint_px, box_px = (
+        float(np.max([of(p) for p in people])) for of in (LabelledPerson.joint_px, LabelledPerson.box_px)
+    )
     nobody = max(person.nobody() for person in people)
     return LabelCheck(joint_px, worst_iou, worst_steps, box_px, length, info.n_frames, nobody)
 
 
 @dataclass(frozen=True, slots=True)
-class _Person:
+class LabelledPerson:
     """What a clip's labels say of one of its people."""
 
     avatar: Avatar
@@ -159,14 +163,14 @@ class _Person:
     """The same, as if nothing stood before the person."""
 
     @staticmethod
-    def read(labels: Path, avatar: Avatar, T_first_world: torch.Tensor, clip: ManifestClip) -> _Person:
+    def read(labels: Path, avatar: Avatar, T_first_world: torch.Tensor, clip: ManifestClip) -> LabelledPerson:
         data, body = read_labels(labels, _KEYS, clip), avatar.body
         motion = _motion(data, labels)
         if motion.body_sha256 and motion.body_sha256 != body.sha256:
             raise InputError(f"{labels} belong to another body ({motion.body_sha256[:12]}); give that one.")
         masks = masks_of(data["mask_rle"], clip)
         whole = masks_of(data["whole_rle"], clip) if "whole_rle" in data else masks
-        return _Person(avatar, data, motion, moved(motion, body, T_first_world), masks, whole)
+        return LabelledPerson(avatar, data, motion, moved(motion, body, T_first_world), masks, whole)
 
     def joint_px(self) -> float:
         """How far the written joints are from those of the written pose."""
@@ -215,14 +219,14 @@ def _motion(data: dict[str, np.ndarray], labels: Path) -> Motion:
     )
 
 
-def _staged(plan: Plan, clip: PlannedClip, body: Body) -> tuple[Staged, list[Avatar]]:
+def staged_people(plan: Plan, clip: PlannedClip, body: Body) -> tuple[Staged, list[Avatar]]:
     """The clip's scene, set as it was for filming, and its people, the first one first."""
     pairs = ((clip.avatar, clip.motion), *clip.others)
     people = [performer(plan, avatar, motion, body) for avatar, motion in pairs]
     return staged_clip(plan, clip, people[0], people[1:]), [p.avatar for p in people]
 
 
-def _posed(avatar: Avatar, motion: Motion, plan: Plan, index: int) -> Gaussians:
+def posed_at(avatar: Avatar, motion: Motion, plan: Plan, index: int) -> Gaussians:
     """The avatar at a frame, or at its subframes."""
     film = plan.batch.film
     each = 1 if film.shutter <= 0 else film.subframes

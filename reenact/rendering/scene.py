@@ -175,16 +175,8 @@ class StagedClip:
             drawn = tuple(Drawn(nobody, nobody, nobody, None) for _ in people)
             return self._filmed(self._bytes(rgb, index), drawn, clock, index)
         canvas, touched = self._shadowed(rgb, depth_m, everyone, camera, window, clock)
-        with clock.stage("relight"):
-            R, local = self.R_world_motion, self.local_normals
-            lit = relit(everyone, self.light, R_world_gaussians=R, local_normals=local, gain=self.gain)
         view = camera.cropped(touched.top, touched.left, touched.size_hw)
-        with clock.stage("rasterize"):
-            owners = None if len(people) == 1 else _one_hot(people)
-            render = rasterize(lit, view, extra=owners)
-            render = render if len(render.rgb) == 1 else blurred_over_time(render)
-            if self.film.softness > 0:
-                render = softened_people(render, self.film.softness)
+        render = self._rendered(people, everyone, view, clock)
         with clock.stage("compose"):
             place_m = None if depth_m is None else depth_m[:, touched.rows, touched.columns]
             seen = self._seen(render, place_m, window, touched)
@@ -193,6 +185,37 @@ class StagedClip:
         with clock.stage("masks"):
             drawn = _each(people, render, seen, view, None if place_m is None else place_m[0], touched)
         return self._filmed(frame, drawn, clock, index)
+
+    def layer(self, people: Sequence[Gaussians], clock: StageClock, index: int = 0) -> Float[Tensor, "4 height width"]:
+        """The people of frame `index` and their shadow, without the place: premultiplied color and coverage, so that
+        color + (1 - coverage) x place is the frame before lens, grain and compression. What the place hides of them
+        is left out."""
+        blank = torch.zeros(4, *self.camera.size_hw)
+        rgb, depth_m = self._place(index)
+        camera = self.camera_at(index)
+        everyone = people[0] if len(people) == 1 else _together(people)
+        window = _window(everyone.means.reshape(-1, 3)[::8], camera, _REACH_M)
+        if window.empty:
+            return blank
+        lit_floor, touched = self._shadowed(torch.ones_like(rgb), depth_m, everyone, camera, window, clock)
+        view = camera.cropped(touched.top, touched.left, touched.size_hw)
+        render = self._rendered(people, everyone, view, clock)
+        place_m = None if depth_m is None else depth_m[:, touched.rows, touched.columns]
+        seen = self._seen(render, place_m, window, touched)
+        blank[:3, touched.rows, touched.columns] = seen.rgb[0]
+        blank[3, touched.rows, touched.columns] = 1 - lit_floor[0] * (1 - seen.alpha[0, 0])
+        return blank
+
+    def _rendered(self, people: Sequence[Gaussians], everyone: Gaussians, view: Camera, clock: StageClock) -> Render:
+        """The people in the place's light, over nothing."""
+        with clock.stage("relight"):
+            R, local = self.R_world_motion, self.local_normals
+            lit = relit(everyone, self.light, R_world_gaussians=R, local_normals=local, gain=self.gain)
+        with clock.stage("rasterize"):
+            owners = None if len(people) == 1 else _one_hot(people)
+            render = rasterize(lit, view, extra=owners)
+            render = render if len(render.rgb) == 1 else blurred_over_time(render)
+            return softened_people(render, self.film.softness) if self.film.softness > 0 else render
 
     def _place(self, index: int) -> tuple[Tensor, Tensor | None]:
         """The place and its depth as the camera of a frame sees them."""

@@ -61,6 +61,7 @@ def reproduce(recipe: Recipe, *, jobs: int = 0, clock: StageClock | None = None)
         from reenact.reproduction.page import write_page
 
         counts = counted(recipe, real, chosen, synthetic, results)
+        write_json(recipe.out / "counts.json", {name: {"asked": a, "got": g} for name, (a, g) in counts.items()})
         exact = all(asked == got for asked, got in counts.values())
         page = write_page(recipe, counts, results, chosen)
     return Reproduced(recipe.out, {name: got for name, (_, got) in counts.items()}, exact, results, page)

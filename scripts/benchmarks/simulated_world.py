@@ -256,7 +256,7 @@ def film_person(task: tuple[Path, SimulatedConfig, list[SimulatedScene]]) -> Non
     out, config, scenes = task
     if all(_video(out, scene).is_file() for scene in scenes):
         return
-    person = _person(scenes[0].person)
+    person = studio_person(scenes[0].person)
     for scene in scenes:
         if _video(out, scene).is_file():
             continue
@@ -316,7 +316,7 @@ def fit_person(task: tuple[Path, SimulatedConfig, int]) -> None:
     if (avatar / "avatar.json").is_file():
         return
     if not video.is_file():
-        person = _person(seed)
+        person = studio_person(seed)
         performance = perform_action(person, "turn", frames=config.turn_frames, fps=8.0)
         camera = camera_for(performance.motion, person.body, seed=seed, size_hw=(config.turn_px, config.turn_px))
         folder = out / "truth" / f"turn_{seed:03d}"
@@ -481,7 +481,7 @@ def _body() -> Any:
     return load_body()
 
 
-def _person(seed: int) -> Any:
+def studio_person(seed: int) -> Any:
     """A studio person, painted more coarsely than for a full-size capture."""
     from avatars.studio import Person
 

@@ -37,6 +37,10 @@ CALLS = {
         "--people 1 --frames 16 --size 128 --actions",
         {"mpjpe_mm"},
     ),
+    "benchmarks/reproduce_small.py": (
+        "--classes 2 --people 4 --no-kills --out small",
+        {"counts_exact", "stages", "resumed_after_kill", "seconds"},
+    ),
     "kill_test.py": ("--kills 1", {"identical", "kills"}),
 }
 """Options of the smallest run, and keys of its --json; None where it has no --json."""
