@@ -57,8 +57,9 @@ class ClipConfig:
     """Uniform views in time, averaged at test."""
     test_crops: int = 1
     """1: the center; 3: both ends and the center of the longer side."""
-    mean: float = 0.45
-    std: float = 0.225
+    mean: float | tuple[float, ...] = 0.45
+    std: float | tuple[float, ...] = 0.225
+    """Of the colors, one number or one a channel: what a network's weights were trained with."""
     cache_short_side: int = 256
     max_frames: int = 300
 
@@ -265,7 +266,7 @@ def train_view(
     if config.brightness:
         gain, offset = 1 + config.brightness * rng.uniform(-1, 1), 0.5 * config.brightness * rng.uniform(-1, 1)
         view = (view * gain + offset).clamp(0, 1)
-    return (view - config.mean) / config.std
+    return normalized(view, config)
 
 
 def test_views(
@@ -280,10 +281,16 @@ def test_views(
         for indices in test_indices(len(frames), config, fps=fps)
         for end in ends
     ]
-    return (torch.stack(views) - config.mean) / config.std
+    return normalized(torch.stack(views), config)
 
 
 test_views.__test__ = False  # type: ignore[attr-defined]  # not for pytest
+
+
+def normalized(views: Float[Tensor, "*views 3 frames size size"], config: ClipConfig) -> Tensor:
+    """Colors less their mean, over their deviation."""
+    mean, std = (torch.tensor(v, dtype=torch.float32).reshape(-1, 1, 1, 1) for v in (config.mean, config.std))
+    return (views - mean) / std
 
 
 def cropped(

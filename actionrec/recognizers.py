@@ -127,7 +127,93 @@ class Small:
         return network.to(memory_format=torch.channels_last_3d)
 
 
-Recognizer = ResNet50 | SlowFast | X3D | VideoMAE | Small
+@dataclass(frozen=True, slots=True)
+class Torchvision:
+    """A video classifier of torchvision: r3d_18 (Tran et al. 2018), s3d (Xie et al. 2018), mvit_v2_s (Li et al. 2022),
+    swin3d_t (Liu et al. 2022)."""
+
+    name: str = "r3d_18"
+    frames: int = 16
+    size: int = 112
+
+    def build(self, n_classes: int) -> nn.Module:
+        """The network with fresh weights. Raises PackageMissing without torchvision, DataError for a name or size that
+        it does not have."""
+        models = _torchvision()
+        if self.name not in models.list_models(module=models.video):
+            raise DataError(f"torchvision has no video classifier {self.name!r}.")
+        try:
+            return models.get_model(self.name, num_classes=n_classes)
+        except TypeError as error:
+            raise DataError(f"torchvision's {self.name} cannot be built: {error}") from None
+
+    @property
+    def normalization(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and deviation of each color that its published weights were trained with."""
+        shown = _torchvision().get_model_weights(self.name).DEFAULT.transforms()
+        return tuple(shown.mean), tuple(shown.std)
+
+
+@dataclass(frozen=True, slots=True)
+class LocalModel:
+    """A video classifier or encoder in transformers' form (VideoMAE, V-JEPA 2, TimeSformer, ViViT) from a folder on
+    this machine; nothing is fetched. Frames, size and colors are those that the folder states."""
+
+    folder: Path
+    frames: int = 16
+    size: int = 224
+
+    @staticmethod
+    def read(folder: str | Path) -> LocalModel:
+        """What the folder's config.json says. Raises DataError when it holds no model of video."""
+        config = _folder_json(Path(folder), "config.json")
+        frames = config.get("num_frames", config.get("frames_per_clip"))
+        size = config.get("image_size", config.get("crop_size"))
+        if not isinstance(frames, int) or not isinstance(size, int):
+            kind = config.get("model_type", "nothing that is named")
+            raise DataError(f"{folder} holds {kind}, which states no number of frames and size: it is no video model.")
+        return LocalModel(Path(folder), frames, size)
+
+    def build(self, n_classes: int) -> nn.Module:
+        """The network, its head fresh unless it has as many classes. Raises PackageMissing, DataError."""
+        try:
+            from transformers import AutoModelForVideoClassification
+        except ImportError:
+            raise PackageMissing("Models in folders need transformers: pip install '.[videomae]'.") from None
+        try:
+            network = AutoModelForVideoClassification.from_pretrained(
+                self.folder, num_labels=n_classes, ignore_mismatched_sizes=True, local_files_only=True
+            )
+        except (OSError, ValueError) as error:
+            raise DataError(f"{self.folder} holds no video classifier: {' '.join(str(error).split())[:300]}") from None
+        vjepa = network.config.model_type == "vjepa2"
+        return _FramesFirst(network, "pixel_values_videos" if vjepa else "pixel_values")
+
+    @property
+    def normalization(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and deviation of each color, as preprocessor_config.json states them, else ImageNet's."""
+        names = ("preprocessor_config.json", "video_preprocessor_config.json")
+        stated = next((n for n in names if (self.folder / n).is_file()), None)
+        found = {} if stated is None else _folder_json(self.folder, stated)
+        mean, std = found.get("image_mean", (0.485, 0.456, 0.406)), found.get("image_std", (0.229, 0.224, 0.225))
+        if len(mean) != 3 or len(std) != 3:
+            raise DataError(f"{self.folder}: image_mean and image_std are {mean} and {std}, expected three each.")
+        return tuple(map(float, mean)), tuple(map(float, std))
+
+
+def _folder_json(folder: Path, name: str) -> dict[str, Any]:
+    import json
+
+    try:
+        found = json.loads((folder / name).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"No model at {folder}: {name} cannot be read ({error}).") from None
+    if not isinstance(found, dict):
+        raise DataError(f"No model at {folder}: {name} is no table of settings.")
+    return found
+
+
+Recognizer = ResNet50 | SlowFast | X3D | VideoMAE | Torchvision | LocalModel | Small
 RECOGNIZERS: dict[str, Recognizer] = {
     "resnet50": ResNet50(),
     "slowfast": SlowFast(),
@@ -135,6 +221,10 @@ RECOGNIZERS: dict[str, Recognizer] = {
     "x3d-xs": X3D(frames=4),
     "x3d-thin": X3D(frames=8, size=112, width_factor=1.0, depth_factor=1.0),
     "videomae": VideoMAE(),
+    "r3d_18": Torchvision("r3d_18", 16, 112),
+    "s3d": Torchvision("s3d", 16, 224),
+    "mvit_v2_s": Torchvision("mvit_v2_s", 16, 224),
+    "swin3d_t": Torchvision("swin3d_t", 16, 224),
     "small": Small(),
 }
 
@@ -177,6 +267,15 @@ def _reduced(size: int) -> int:
     return max(-(-size // 32), 1)
 
 
+def _torchvision() -> Any:
+    import importlib
+
+    try:
+        return importlib.import_module("torchvision.models")
+    except ImportError as error:
+        raise PackageMissing(f"This recognizer needs torchvision ({error}): pip install '.[actionrec]'.") from None
+
+
 def _pytorchvideo(name: str) -> Any:
     import importlib
     import warnings
@@ -206,12 +305,12 @@ class _Pathways(nn.Module):
 class _FramesFirst(nn.Module):
     """A transformers model, which takes (batch, frames, 3, height, width)."""
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, takes: str = "pixel_values") -> None:
         super().__init__()
-        self.network = network
+        self.network, self.takes = network, takes
 
     def forward(self, x: Float[Tensor, "batch 3 frames height width"]) -> Float[Tensor, "batch classes"]:
-        return self.network(pixel_values=x.transpose(1, 2)).logits
+        return self.network(**{self.takes: x.transpose(1, 2)}).logits
 
 
 class _Block(nn.Module):

@@ -111,6 +111,9 @@ class TrainingConfig:
     real_share: float | None = None
     """Share of real clips in a batch (the mixing ratio); None: as there are clips."""
     initial_weights: Path | None = None
+    """A checkpoint to begin with (`recognizers.load_weights`)."""
+    probe: bool = False
+    """Train a linear classifier alone, on features of the network as it is (`probe`)."""
     workers: int = 0
     device: str = "cpu"
     seed: int = 0
@@ -118,7 +121,9 @@ class TrainingConfig:
     """Steps between checkpoints."""
 
     @staticmethod
-    def preset(name: str, *, recognizer: str | None = None, seed: int = 0, device: str = "cpu") -> TrainingConfig:
+    def preset(
+        name: str, *, recognizer: str | Recognizer | None = None, seed: int = 0, device: str = "cpu"
+    ) -> TrainingConfig:
         """paper: Knapp & Bohacek 2025, 5 epochs, Adam at 1e-4, batches of 4, 224 px, 16 or 32 frames. modern: cosine,
         warm-up, mixed precision, label smoothing, averaged weights. tiny: a small network for 2 CPU cores.
 
@@ -126,13 +131,13 @@ class TrainingConfig:
         """
         if name == "tiny":
             return TrainingConfig(
-                RECOGNIZERS[recognizer or "small"],
+                _named(recognizer or "small"),
                 ClipConfig(frames=8, size=112, train_short_side=(112, 144), cache_short_side=128, brightness=0.3,
                            test_views=2),
                 plateau=Plateau(), batch=8, lr=2e-3, optimizer="adamw", weight_decay=0.02, schedule="cosine",
                 warmup=0.1, label_smoothing=0.05, ema=0.98, amp=True, clip_gradient=5.0, seed=seed, device=device,
             )._sized()  # fmt: skip
-        chosen = RECOGNIZERS[recognizer or "resnet50"]
+        chosen = _named(recognizer or "resnet50")
         if name == "paper":
             return TrainingConfig(chosen, seed=seed, device=device)._sized()
         if name == "modern":
@@ -158,8 +163,10 @@ class TrainingConfig:
         """With clips of the recognizer's frames and size."""
         size, scale = self.recognizer.size, self.recognizer.size / self.clips.size
         low, high = self.clips.train_short_side
+        colors = getattr(self.recognizer, "normalization", None)
+        mean, std = (self.clips.mean, self.clips.std) if colors is None else colors
         clips = replace(
-            self.clips, frames=self.recognizer.frames, size=size,
+            self.clips, mean=mean, std=std, frames=self.recognizer.frames, size=size,
             train_short_side=(max(round(low * scale), size), max(round(high * scale), size)),
             cache_short_side=max(round(self.clips.cache_short_side * scale), size),
         )  # fmt: skip
@@ -168,6 +175,10 @@ class TrainingConfig:
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         return json.loads(json.dumps({"model": type(self.recognizer).__name__} | asdict(self), default=str))
+
+
+def _named(recognizer: str | Recognizer) -> Recognizer:
+    return RECOGNIZERS[recognizer] if isinstance(recognizer, str) else recognizer
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +213,10 @@ def train(
     """
     if not clips:
         raise DataError("There is no clip to train on.")
+    if config.probe:
+        from actionrec.probe import probe
+
+        return probe(store, clips, classes, config)
     start_s = time.perf_counter()
     run = _Run.begin(config, len(classes), len(clips), None if folder is None else Path(folder))
     batches = sample_stream([c.kind == "real" for c in clips], config, run.total)

@@ -42,8 +42,20 @@ class BenchmarkOptions:
     """Folder of recorded motions named action_take.bvh, for the recorded set."""
     preset: Literal["tiny", "paper", "modern"] = "tiny"
     """Training: tiny is for two CPU cores."""
-    recognizer: Literal["small", "resnet50", "slowfast", "x3d-s", "x3d-xs", "x3d-thin", "videomae"] | None = None
+    recognizer: (
+        Literal[
+            "small", "resnet50", "slowfast", "x3d-s", "x3d-xs", "x3d-thin", "videomae",
+            "r3d_18", "s3d", "mvit_v2_s", "swin3d_t",
+        ]
+        | None
+    ) = None  # fmt: skip
     """Default: small for tiny, resnet50 for the others."""
+    model: Path | None = None
+    """Folder of a video classifier in transformers' form (VideoMAE, V-JEPA 2, TimeSformer, ViViT) instead."""
+    weights: Path | None = None
+    """Checkpoint of the recognizer to begin with; its head stays fresh where it has other classes."""
+    probe: bool = False
+    """Fit a linear classifier on the features of --weights or --model, and train nothing else."""
     seeds: int = 5
     steps: int | None = None
     """Optimizer steps of every run, whatever its number of clips; default: as the preset says."""
@@ -132,9 +144,16 @@ def benchmark(
 
 def training_of(options: BenchmarkOptions) -> TrainingConfig:
     """How networks are trained."""
+    from actionrec.recognizers import LocalModel
     from actionrec.training import TrainingConfig
 
-    training = TrainingConfig.preset(options.preset, recognizer=options.recognizer, device=options.device)
+    if options.model is not None and options.recognizer is not None:
+        raise InputError("--model is a recognizer of its own; leave --recognizer out.")
+    chosen = options.recognizer if options.model is None else LocalModel.read(options.model)
+    training = TrainingConfig.preset(options.preset, recognizer=chosen, device=options.device)
+    if options.weights is not None and not options.weights.is_file():
+        raise InputError(f"No checkpoint at {options.weights}.")
+    training = replace(training, initial_weights=options.weights, probe=options.probe)
     views = training.clips
     if options.step_s is not None:
         views = replace(views, stride=None, step_s=options.step_s, test_views=max(views.test_views, 4))
