@@ -24,6 +24,7 @@ from actionrec.clips import ClipStore, labels_of, load_clips
 from actionrec.errors import DataError
 from actionrec.evaluation import Interval, Predictions, accuracy_interval, gain_interval, load_run, save_run
 from actionrec.manifest import ManifestClip
+from actionrec.probe import probe
 from actionrec.selection import Described, choose, describe
 from actionrec.splits import (
     Split,
@@ -96,6 +97,8 @@ class Experiment:
             raise DataError(f"Arms are {self.arms} and seeds {self.seeds}; known arms: {', '.join(ARMS)}.")
         if self.synthetic is None and any(arm not in ("real", "real-augmented") for arm in self.arms):
             raise DataError("Arms other than `real` and `real-augmented` need a manifest of synthetic clips.")
+        if self.training.probe and {"pretrain-finetune", "real-as-long"} & set(self.arms):
+            raise DataError("A probe takes no steps: it goes with neither pretrain-finetune nor real-as-long.")
         if "real-as-long" in self.arms and "real+synthetic" not in self.arms:
             raise DataError("The arm real-as-long is as long as real+synthetic, which is not among the arms.")
 
@@ -401,7 +404,7 @@ def _chosen(
         real, synthetic = (_seen_by_clip(clip, material.store, clips, kind) for kind in ("real", "synthetic"))
         return (*real.clips, *choose(synthetic, real, cell.n_synthetic, how=how, seed=config.seed))
     half = config.halved
-    network = train(material.store, clips, material.classes, half, folder=folder).network
+    network = _taught(material, clips, half, folder).network
     real, synthetic = (
         describe(network, material.store, [c for c in clips if c.kind == kind], material.classes)
         for kind in ("real", "synthetic")
@@ -421,7 +424,7 @@ def _train(
     if cell.arm == "half-real":
         config = replace(config, real_share=0.5)
     if cell.arm != "pretrain-finetune":
-        return train(material.store, clips, material.classes, config, folder=folder)
+        return _taught(material, clips, config, folder)
     half = config.halved
     synthetic, real = ([c for c in clips if c.kind == kind] for kind in ("synthetic", "real"))
     first = train(material.store, synthetic, material.classes, half, folder=folder / "first")
@@ -430,6 +433,13 @@ def _train(
     second = replace(half, initial_weights=weights, lr=FINETUNE_RATE * config.lr)
     trained = train(material.store, real, material.classes, second, folder=folder / "second")
     return replace(trained, losses=(*first.losses, *trained.losses), seconds=first.seconds + trained.seconds)
+
+
+def _taught(material: Material, clips: Sequence[ManifestClip], config: TrainingConfig, folder: Path) -> Trained:
+    """The whole network trained, or its head alone."""
+    if config.probe:
+        return probe(material.store, clips, material.classes, config)
+    return train(material.store, clips, material.classes, config, folder=folder)
 
 
 def _outcome(cell: Cell, finished: dict[Cell, list[_Run]]) -> CellOutcome:

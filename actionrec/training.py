@@ -213,10 +213,6 @@ def train(
     """
     if not clips:
         raise DataError("There is no clip to train on.")
-    if config.probe:
-        from actionrec.probe import probe
-
-        return probe(store, clips, classes, config)
     start_s = time.perf_counter()
     run = _Run.begin(config, len(classes), len(clips), None if folder is None else Path(folder))
     batches = sample_stream([c.kind == "real" for c in clips], config, run.total)

@@ -11,7 +11,8 @@ from fakes.fake_clips import film, sweeps
 
 from actionrec.clips import ClipConfig, ClipStore, normalized
 from actionrec.errors import DataError
-from actionrec.probe import fit_head, linear_head
+from actionrec.probe import fit_head, linear_head, probe
+from actionrec.protocols import Experiment
 from actionrec.recognizers import LocalModel, Small, Torchvision, recognizer
 from actionrec.sources import folders
 from actionrec.training import TrainingConfig, predict, train
@@ -108,12 +109,14 @@ def test_a_probe_leaves_the_network_and_learns_from_what_it_knows(tmp_path, monk
     store = ClipStore(tmp_path / "cache", SMALL.clips)
     store.fill([*known, *tested])
     classes = ("down", "left", "right")
+    with pytest.raises(DataError, match="A probe takes no steps"):
+        Experiment("x", tmp_path, tmp_path, tmp_path, replace(SMALL, probe=True), arms=("real", "pretrain-finetune"))
     with pytest.raises(DataError, match="probe of random weights tells nothing"):
-        train(store, known, classes, replace(SMALL, probe=True))
+        probe(store, known, classes, replace(SMALL, probe=True))
     pretrained = train(store, known, classes, SMALL).network
     torch.save(pretrained.state_dict(), tmp_path / "weights.pt")
     probing = replace(SMALL, probe=True, initial_weights=tmp_path / "weights.pt")
-    found = train(store, known, classes, probing)
+    found = probe(store, known, classes, probing)
     head = linear_head(found.network)
     names = {id(p): n for n, p in found.network.named_parameters()}
     own = {names[id(head.weight)], names[id(head.bias)]}
@@ -122,5 +125,5 @@ def test_a_probe_leaves_the_network_and_learns_from_what_it_knows(tmp_path, monk
     guesses = np.stack(list(predict(found.network, store, tested))).argmax(1)
     assert (guesses == [classes.index(c.label) for c in tested]).mean() > 0.7
     monkeypatch.setattr("actionrec.probe.TestClips", lambda *a: pytest.fail("seen again"))
-    again = train(store, known, classes, probing)
+    again = probe(store, known, classes, probing)
     assert torch.equal(linear_head(again.network).weight, head.weight), "features are kept"
