@@ -441,7 +441,7 @@ def _average(decay: float) -> Any:
     @torch.no_grad()
     def update(averages: Any, weights: Any, count: Any) -> None:
         n = int(count)
-        torch._foreach_lerp_(averages, weights, 1.0 - min(decay, (1.0 + n) / (10.0 + n)))
+        torch._foreach_lerp_(averages, weights, 1.0 - min(decay, (1.0 + n) / (10.0 + n)))  # pyright: ignore[reportPrivateImportUsage]
 
     return update
 

@@ -110,7 +110,7 @@ def _generous(track: Track, frame: int) -> Bool[np.ndarray, "height width"]:
     disks = np.zeros(mask.shape, np.uint8)
     for x, y in track.keypoints.xy[frame, FEET].tolist():
         if math.isfinite(x) and math.isfinite(y):
-            cv2.circle(disks, (round(x), round(y)), max(round(FOOT_SHARE * (bottom - top)), 1), 1, -1)
+            cv2.circle(disks, (round(x), round(y)), max(round(FOOT_SHARE * (bottom - top)), 1), (1,), -1)
     return grown | (disks > 0)
 
 

@@ -176,7 +176,7 @@ def film_turn(task: tuple[Path, int]) -> None:
     performance = perform_action(person, "turn", frames=48, fps=8.0)
     camera = camera_for(performance.motion, person.body, seed=seed, size_hw=(256, 256))
     publish(folder, video, lambda aside: capture(
-        person, performance, Room.sample(seed), camera, aside, seed=seed, filming=Filming(threads=1)
+        person, performance, Room.sample(seed, outdoors=True), camera, aside, seed=seed, filming=Filming(threads=1)
     ))  # fmt: skip
 
 
