@@ -73,7 +73,8 @@ def run_folder(options: OneShotOptions, folder: Path) -> None:
     write_results(options.json, NAME, numbers)
     print(found.table())
     gain = found.gain["real+synthetic"]
-    print(f"{folder.name}: gain {gain} points (95 % interval over persons, test persons, seeds); {made.folder}")
+    print(f"{folder.name}: gain {gain} points (95 % interval over persons, test persons, seeds)")
+    print(f"a page for each known person: {made.folder}/runs/*/report/index.html")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from benchmarks.simulated_world import each
 
 from actionrec.evaluation import Interval, Predictions, fold_interval, score
 from actionrec.protocols import Experiment, Results, gather, run_experiment
+from actionrec.report import write_report
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,8 @@ class FolderGain:
 
 
 def measure(made: RealFolderSet, template: Experiment, jobs: int) -> FolderGain:
-    """Train and test every arm, seed and person; what was trained before is taken from disk.
+    """Train and test every arm, seed and person; what was trained before is taken from disk. A page of each person's
+    results lies in `runs/PERSON/report`.
 
     `template`: arms, seeds, training, numbers of clips; its manifests and folder are replaced for every person.
     """
@@ -74,7 +77,10 @@ def measure(made: RealFolderSet, template: Experiment, jobs: int) -> FolderGain:
         gather(experiment)  # decoded here, not by several processes at once
     tasks = [replace(e, seeds=(seed,)) for seed in template.seeds for e in experiments.values()]
     each(train_and_test, tasks, jobs)
-    return summarized({person: run_experiment(e) for person, e in experiments.items()})
+    results = {person: run_experiment(e) for person, e in experiments.items()}
+    for found in results.values():
+        write_report(found, found.experiment.out / "report", command=" ".join(["python", *sys.argv]))
+    return summarized(results)
 
 
 def experiment_of(made: RealFolderSet, person: str, template: Experiment) -> Experiment:
