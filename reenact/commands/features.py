@@ -104,12 +104,9 @@ class FeaturesCommand:
         from avatars.errors import InputError
 
         try:
-            card = self._card(clip, body)
-            if self._is_there(clip, card):
-                print(f"{clip.path.name}: already there")
-                return "kept"
-            print(f"{clip.path.name}: {self._track(clip, body, card)}")
-            return "made"
+            told = self.make(clip, body)
+            print(f"{clip.path.name}: {told or 'already there'}")
+            return "made" if told else "kept"
         except InputError as error:
             print(f"{clip.path.name}: failed: {error}")
         except Exception as error:
@@ -117,6 +114,12 @@ class FeaturesCommand:
                 raise
             print(f"{clip.path.name}: failed: {type(error).__name__}: {error}")
         return "failed"
+
+    def make(self, clip: Source, body: Body) -> str:
+        """Track one clip and write its files; what to say about it, "" when they are there already. Raises InputError
+        for a clip that cannot be tracked, and when a name is taken by something else."""
+        card = self._card(clip, body)
+        return "" if self._is_there(clip, card) else self._track(clip, body, card)
 
     def _card(self, clip: Source, body: Body) -> dict[str, Any]:
         """What determines a motion: the clip's content, the settings, the body, the version."""

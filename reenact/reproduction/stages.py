@@ -195,15 +195,12 @@ def tracked(recipe: Recipe, clip: ManifestClip, folder: Path) -> str:
         against = unsuitable(video)
         if against:
             return against
-        motion = folder / "motions" / f"{clip.id}.npz"
-        command = FeaturesCommand((video,), folder / "motions", preview=False)
+        motions = folder / "motions"
+        motions.mkdir(parents=True, exist_ok=True)
         told = {"subject": clip.subject, "source": clip.source, "split": clip.split}
-        source, body = Source(video, clip.id, clip.label, told), load_body()
-        card = command._card(source, body)
-        if not command._is_there(source, card):
-            folder.joinpath("motions").mkdir(parents=True, exist_ok=True)
-            command._track(source, body, card)
-        counts = read_json(motion.with_suffix(".json"))
+        command = FeaturesCommand((video,), motions, preview=False)
+        command.make(Source(video, clip.id, clip.label, told), load_body())
+        counts = read_json(motions / f"{clip.id}.json")
     except InputError as error:
         return str(error)
     share = counts["valid_frames"] / max(counts["frames"], 1)
