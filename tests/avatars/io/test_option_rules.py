@@ -51,6 +51,7 @@ def _numeric(owner: type) -> list[str]:
 
 
 POSITIONAL = {
+    "reproduce": ["recipe.yaml"],
     "fit": ["v.mp4", "-o", "o"], "track": ["v.mp4", "-o", "o"], "check": ["v.mp4"], "render": ["a", "-o", "o.mp4"],
     "view": ["a"], "vary": ["a", "-o", "o"], "motion": ["m.npz", "-o", "o.npz"], "features": ["c.mp4", "-o", "o"],
     "normalize": ["m.npz", "-o", "o"], "backgrounds": ["prepare", "p.png", "-o", "o"], "run": ["b.yaml"],
